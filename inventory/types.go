@@ -1,0 +1,310 @@
+// Package inventory is the ground floor: the inventory file's types, its strict parser, defaults, validation,
+// JSON schema and importers. It imports nothing of the project and never touches a host.
+package inventory
+
+import "time"
+
+// APIVersion and Kind stand at the head of every inventory file.
+const (
+	APIVersion = "catamaran/v1alpha1"
+	Kind       = "Inventory"
+)
+
+// Inventory describes a whole site: both clusters, how their machines are reached and what is installed on them.
+type Inventory struct {
+	APIVersion string     `json:"apiVersion"`
+	Kind       string     `json:"kind"`
+	Metadata   Metadata   `json:"metadata"`
+	Kubernetes Kubernetes `json:"kubernetes"`
+	// Bundle is the offline bundle (file or folder) that nodes are installed from; relative to the inventory file.
+	Bundle string `json:"bundle,omitempty"`
+	// SSH holds the site-wide defaults; a cluster and a node may override single fields.
+	SSH   SSH   `json:"ssh,omitempty"`
+	Vault Vault `json:"vault,omitempty"`
+	// Host says what is changed on every node beyond Kubernetes itself.
+	Host     Host     `json:"host,omitempty"`
+	Clusters Clusters `json:"clusters"`
+	// Components switches the embedded charts on and off and sets their values, by component name.
+	Components map[string]Component `json:"components,omitempty"`
+	// Releases are Helm charts of the site's own, planned and installed like the embedded ones.
+	Releases []Release `json:"releases,omitempty"`
+
+	// Dir is the folder of the inventory file; relative paths in it start there. Not part of the file.
+	Dir string `json:"-"`
+	// Path is the inventory file itself, for messages. Not part of the file.
+	Path string `json:"-"`
+}
+
+// Metadata names the site.
+type Metadata struct {
+	// Name is an RFC 1123 label; it names the site folder and the vault.
+	Name string `json:"name"`
+}
+
+// Kubernetes is the version and the settings both clusters share.
+type Kubernetes struct {
+	// Version is a full version without "v", such as 1.37.2. Supported minors: 1.35 to 1.37.
+	Version string `json:"version"`
+	// FailOnCgroupV1 keeps kubelet's refusal of cgroup v1 hosts (its default since 1.35). Default true.
+	FailOnCgroupV1 *bool `json:"failOnCgroupV1,omitempty"`
+	// IgnorePreflightErrors are kubeadm preflight checks turned into warnings, by kubeadm's names.
+	IgnorePreflightErrors []string `json:"ignorePreflightErrors,omitempty"`
+}
+
+// SSH says how machines are reached. Host keys are always verified.
+type SSH struct {
+	User string `json:"user,omitempty"` // default root
+	Port int    `json:"port,omitempty"` // default 22
+	// KeyFile is a private key; "~/" and paths relative to the inventory are resolved.
+	KeyFile string `json:"keyFile,omitempty"`
+	// KeyPassphrase opens an encrypted key file.
+	KeyPassphrase *Secret `json:"keyPassphrase,omitempty"`
+	// Agent uses the agent at SSH_AUTH_SOCK; default true when keyFile is empty.
+	Agent *bool `json:"agent,omitempty"`
+	// KnownHosts is an OpenSSH known_hosts file asked where a node pins no hostKey. Default: the site folder's known_hosts,
+	// which `catamaran trust` writes.
+	KnownHosts string `json:"knownHosts,omitempty"`
+	// Jump hosts are passed in order, the first is dialled directly.
+	Jump []JumpHost `json:"jump,omitempty"`
+	// SudoPassword is given to sudo where the login user is not root and sudo asks for one.
+	SudoPassword *Secret `json:"sudoPassword,omitempty"`
+	// ConnectTimeout bounds dialling and the handshake. Default 10s.
+	ConnectTimeout Duration `json:"connectTimeout,omitempty"`
+	// KeepAlive is the interval of keep-alive requests; three unanswered ones end the connection. Default 5s.
+	KeepAlive Duration `json:"keepAlive,omitempty"`
+}
+
+// JumpHost is a machine that connections pass through. Empty user, port and key are inherited from the node's SSH.
+type JumpHost struct {
+	Address string `json:"address"`
+	Port    int    `json:"port,omitempty"`
+	User    string `json:"user,omitempty"`
+	KeyFile string `json:"keyFile,omitempty"`
+	HostKey string `json:"hostKey,omitempty"`
+}
+
+// Secret points at a secret; the secret itself never stands in an inventory. Exactly one field is set.
+type Secret struct {
+	// File holds the secret; one trailing newline is dropped. Its mode must not allow others to read it.
+	File string `json:"file,omitempty"`
+	// Env names an environment variable of the catamaran process.
+	Env string `json:"env,omitempty"`
+}
+
+// Vault says who can open the site's age-encrypted vault (<name>.vault.age beside the inventory).
+type Vault struct {
+	// IdentityFile is the age identity that opens the vault. Default ~/.config/catamaran/<site>.agekey; made on the
+	// first apply, mode 0600.
+	IdentityFile string `json:"identityFile,omitempty"`
+	// Recipients are further age public keys that can open it (a second operator, an offline escrow key).
+	Recipients []string `json:"recipients,omitempty"`
+}
+
+// Host says what preparation may change on nodes.
+type Host struct {
+	// Sysctls are set beside those Kubernetes needs.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+	// KernelModules are loaded beside those Kubernetes needs; one that is built in counts as loaded.
+	KernelModules []string `json:"kernelModules,omitempty"`
+	// DisableSwap turns swap off now and at boot. Default true.
+	DisableSwap *bool `json:"disableSwap,omitempty"`
+	// RestrictOOMScoreAdj is containerd's restrict_oom_score_adj, for hosts without CAP_SYS_RESOURCE. Default false.
+	RestrictOOMScoreAdj bool `json:"restrictOOMScoreAdj,omitempty"`
+	// Minimum is what preflight asks of each machine.
+	Minimum Minimum `json:"minimum,omitempty"`
+}
+
+// Minimum is the least that preflight accepts. Defaults are kubeadm's own: 2 CPUs and 1700 MiB on control planes.
+type Minimum struct {
+	ControlPlaneCPUs      int `json:"controlPlaneCPUs,omitempty"`      // default 2
+	ControlPlaneMemoryMiB int `json:"controlPlaneMemoryMiB,omitempty"` // default 1700
+	WorkerCPUs            int `json:"workerCPUs,omitempty"`            // default 1
+	WorkerMemoryMiB       int `json:"workerMemoryMiB,omitempty"`       // default 1024
+	DiskGiB               int `json:"diskGiB,omitempty"`               // default 10, free under /var/lib
+	// ClockSkew is the largest difference between any two nodes' clocks. Default 2s.
+	ClockSkew Duration `json:"clockSkew,omitempty"`
+}
+
+// ClusterName tells the two clusters apart.
+type ClusterName string
+
+// The two clusters of a site.
+const (
+	Service  ClusterName = "service"
+	Workload ClusterName = "workload"
+)
+
+// Clusters holds both clusters. Either may be missing while a site is built up, not both.
+type Clusters struct {
+	Service  *Cluster `json:"service,omitempty"`
+	Workload *Cluster `json:"workload,omitempty"`
+}
+
+// Cluster is one kubeadm cluster.
+type Cluster struct {
+	// Version overrides kubernetes.version.
+	Version  string   `json:"version,omitempty"`
+	Endpoint Endpoint `json:"endpoint"`
+	Network  Network  `json:"network"`
+	Provider Provider `json:"provider"`
+	// SSH overrides single fields of the site's.
+	SSH   *SSH   `json:"ssh,omitempty"`
+	Nodes []Node `json:"nodes,omitempty"`
+
+	APIServer  APIServer  `json:"apiServer,omitempty"`
+	Encryption Encryption `json:"encryption,omitempty"`
+	Kubelet    Kubelet    `json:"kubelet,omitempty"`
+}
+
+// EndpointMode says who answers on the API endpoint.
+type EndpointMode string
+
+// Endpoint modes.
+const (
+	// EndpointVIP is an address that kube-vip moves between the control planes.
+	EndpointVIP EndpointMode = "vip"
+	// EndpointExternal is a load balancer of the site's own.
+	EndpointExternal EndpointMode = "external"
+	// EndpointNode is the address of the only control plane.
+	EndpointNode EndpointMode = "node"
+)
+
+// Endpoint is where the cluster's API is reached.
+type Endpoint struct {
+	// Address is an IP address or, for external, a DNS name. Default: the only control plane's address.
+	Address string `json:"address,omitempty"`
+	Port    int    `json:"port,omitempty"` // default 6443
+	// Mode defaults to node where the address is that of the only control plane, else to vip.
+	Mode EndpointMode `json:"mode,omitempty"`
+	// Interface is the network interface that carries the VIP. Default: the one with the node's address.
+	Interface string `json:"interface,omitempty"`
+}
+
+// CNI names a network plugin.
+type CNI string
+
+// Network plugins.
+const (
+	CNIFlannel CNI = "flannel"
+	CNINone    CNI = "none" // the site brings its own as a release
+)
+
+// Network is the cluster's inside. Both CIDRs must be free in the whole site.
+type Network struct {
+	PodCIDR     string `json:"podCIDR"`
+	ServiceCIDR string `json:"serviceCIDR"`
+	DNSDomain   string `json:"dnsDomain,omitempty"` // default cluster.local
+	CNI         CNI    `json:"cni,omitempty"`       // default flannel
+	// ProxyMode is kube-proxy's: nftables (default) or iptables.
+	ProxyMode string `json:"proxyMode,omitempty"`
+	// NetworkPolicy installs kube-network-policies, which needs the kernel's nftables queue verdict. Default true with flannel.
+	NetworkPolicy *bool `json:"networkPolicy,omitempty"`
+}
+
+// Provider says where machines come from. Exactly one field is set.
+type Provider struct {
+	OnPrem *OnPrem `json:"onprem,omitempty"`
+}
+
+// OnPrem adopts machines that are listed with their addresses.
+type OnPrem struct{}
+
+// Role is what a node does.
+type Role string
+
+// Roles.
+const (
+	ControlPlane Role = "control-plane"
+	Worker       Role = "worker"
+)
+
+// NodeState says whether a node belongs to the cluster.
+type NodeState string
+
+// Node states.
+const (
+	Present NodeState = "present"
+	// Absent drains the node, removes it from the cluster and resets the machine.
+	Absent NodeState = "absent"
+)
+
+// Node is one machine of a cluster.
+type Node struct {
+	// Name is the Kubernetes node name, an RFC 1123 subdomain; unique in the site.
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+	// Address is the IP address of the node; SSH and Kubernetes both use it.
+	Address string `json:"address"`
+	// HostKey pins the SSH host key: "SHA256:..." or an authorized_keys style public key.
+	HostKey string            `json:"hostKey,omitempty"`
+	State   NodeState         `json:"state,omitempty"` // default present
+	SSH     *SSH              `json:"ssh,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Taints replace kubeadm's own on this node; an empty list leaves a control plane schedulable.
+	Taints *[]Taint `json:"taints,omitempty"`
+}
+
+// Taint is a Kubernetes taint.
+type Taint struct {
+	Key    string `json:"key"`
+	Value  string `json:"value,omitempty"`
+	Effect string `json:"effect"` // NoSchedule, PreferNoSchedule or NoExecute
+}
+
+// APIServer holds what a site may change on the API server.
+type APIServer struct {
+	CertSANs []string `json:"certSANs,omitempty"`
+	// ExtraArgs are added to the hardened defaults; an argument of ours that is named here is replaced.
+	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	// AuditPolicyFile replaces the built-in audit policy.
+	AuditPolicyFile string `json:"auditPolicyFile,omitempty"`
+	// Audit log rotation; defaults 30 days, 10 files, 100 MiB each.
+	AuditMaxAgeDays int `json:"auditMaxAgeDays,omitempty"`
+	AuditMaxBackups int `json:"auditMaxBackups,omitempty"`
+	AuditMaxSizeMiB int `json:"auditMaxSizeMiB,omitempty"`
+}
+
+// Encryption is encryption of Secrets at rest in etcd. The key lives in the vault.
+type Encryption struct {
+	Enabled *bool `json:"enabled,omitempty"` // default true
+}
+
+// Kubelet holds what a site may change on kubelets.
+type Kubelet struct {
+	MaxPods int `json:"maxPods,omitempty"` // default 110
+	// SystemReserved and KubeReserved are kubelet's, such as {cpu: 100m, memory: 256Mi}.
+	SystemReserved map[string]string `json:"systemReserved,omitempty"`
+	KubeReserved   map[string]string `json:"kubeReserved,omitempty"`
+	// EvictionHard is kubelet's; default memory.available 200Mi, nodefs.available 10%, imagefs.available 10%, nodefs.inodesFree 5%.
+	EvictionHard map[string]string `json:"evictionHard,omitempty"`
+}
+
+// Component configures one embedded chart.
+type Component struct {
+	Enabled *bool `json:"enabled,omitempty"`
+	// Values are checked against the chart's strict schema before anything runs.
+	Values map[string]any `json:"values,omitempty"`
+}
+
+// Release is a Helm chart of the site's own.
+type Release struct {
+	Name      string      `json:"name"`
+	Namespace string      `json:"namespace"`
+	Cluster   ClusterName `json:"cluster"`
+	// Chart is a folder, an archive (.tgz) or an OCI reference (oci://registry/repository).
+	Chart   string `json:"chart"`
+	Version string `json:"version,omitempty"` // for OCI references
+	// Values and ValuesFiles are merged, later files over earlier, Values over all.
+	Values      map[string]any `json:"values,omitempty"`
+	ValuesFiles []string       `json:"valuesFiles,omitempty"`
+	// Order places the release among ours, which have 0 to 99. Default 100.
+	Order int `json:"order,omitempty"`
+	// Timeout bounds the wait for readiness. Default 5m.
+	Timeout Duration `json:"timeout,omitempty"`
+	// Username and Password sign in to the OCI registry.
+	Username string  `json:"username,omitempty"`
+	Password *Secret `json:"password,omitempty"`
+}
+
+// Duration is a time.Duration written as in Go: 10s, 5m, 1h30m.
+type Duration time.Duration

@@ -1,8 +1,15 @@
 // Package inventory is the ground floor: the inventory file's types, its strict parser, defaults, validation,
 // JSON schema and importers. It imports nothing of the project and never touches a host.
+//
+// The field tag "check" says what is asked of a single value: "required", the name of a rule in rules.go, "each=" a
+// rule for every element, "key=" a rule for every key. The parser and the JSON schema both follow it.
 package inventory
 
-import "time"
+import (
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
 
 // APIVersion and Kind stand at the head of every inventory file.
 const (
@@ -12,60 +19,62 @@ const (
 
 // Inventory describes a whole site: both clusters, how their machines are reached and what is installed on them.
 type Inventory struct {
-	APIVersion string     `json:"apiVersion"`
-	Kind       string     `json:"kind"`
-	Metadata   Metadata   `json:"metadata"`
-	Kubernetes Kubernetes `json:"kubernetes"`
+	APIVersion string     `json:"apiVersion" check:"required,apiVersion"`
+	Kind       string     `json:"kind" check:"required,kind"`
+	Metadata   Metadata   `json:"metadata" check:"required"`
+	Kubernetes Kubernetes `json:"kubernetes" check:"required"`
 	// Bundle is the offline bundle (file or folder) that nodes are installed from; relative to the inventory file.
-	Bundle string `json:"bundle,omitempty"`
+	Bundle string `json:"bundle,omitempty" check:"path"`
 	// SSH holds the site-wide defaults; a cluster and a node may override single fields.
-	SSH   SSH   `json:"ssh,omitempty"`
-	Vault Vault `json:"vault,omitempty"`
+	SSH   SSH   `json:"ssh,omitzero"`
+	Vault Vault `json:"vault,omitzero"`
 	// Host says what is changed on every node beyond Kubernetes itself.
-	Host     Host     `json:"host,omitempty"`
-	Clusters Clusters `json:"clusters"`
+	Host     Host     `json:"host,omitzero"`
+	Clusters Clusters `json:"clusters" check:"required"`
 	// Components switches the embedded charts on and off and sets their values, by component name.
-	Components map[string]Component `json:"components,omitempty"`
+	Components map[string]Component `json:"components,omitzero" check:"key=label"`
 	// Releases are Helm charts of the site's own, planned and installed like the embedded ones.
-	Releases []Release `json:"releases,omitempty"`
+	Releases []Release `json:"releases,omitzero"`
 
 	// Dir is the folder of the inventory file; relative paths in it start there. Not part of the file.
 	Dir string `json:"-"`
 	// Path is the inventory file itself, for messages. Not part of the file.
 	Path string `json:"-"`
+
+	root *yaml.Node // the file as it was read, for Where
 }
 
 // Metadata names the site.
 type Metadata struct {
 	// Name is an RFC 1123 label; it names the site folder and the vault.
-	Name string `json:"name"`
+	Name string `json:"name" check:"required,label"`
 }
 
 // Kubernetes is the version and the settings both clusters share.
 type Kubernetes struct {
 	// Version is a full version without "v", such as 1.37.2. Supported minors: 1.35 to 1.37.
-	Version string `json:"version"`
+	Version string `json:"version" check:"required,version"`
 	// FailOnCgroupV1 keeps kubelet's refusal of cgroup v1 hosts (its default since 1.35). Default true.
 	FailOnCgroupV1 *bool `json:"failOnCgroupV1,omitempty"`
 	// IgnorePreflightErrors are kubeadm preflight checks turned into warnings, by kubeadm's names.
-	IgnorePreflightErrors []string `json:"ignorePreflightErrors,omitempty"`
+	IgnorePreflightErrors []string `json:"ignorePreflightErrors,omitzero" check:"each=preflight"`
 }
 
 // SSH says how machines are reached. Host keys are always verified.
 type SSH struct {
-	User string `json:"user,omitempty"` // default root
-	Port int    `json:"port,omitempty"` // default 22
+	User string `json:"user,omitempty" check:"user"` // default root
+	Port int    `json:"port,omitempty" check:"port"` // default 22
 	// KeyFile is a private key; "~/" and paths relative to the inventory are resolved.
-	KeyFile string `json:"keyFile,omitempty"`
+	KeyFile string `json:"keyFile,omitempty" check:"path"`
 	// KeyPassphrase opens an encrypted key file.
 	KeyPassphrase *Secret `json:"keyPassphrase,omitempty"`
-	// Agent uses the agent at SSH_AUTH_SOCK; default true when keyFile is empty.
+	// Agent uses the agent at SSH_AUTH_SOCK. Default: where no key file is named for the node.
 	Agent *bool `json:"agent,omitempty"`
 	// KnownHosts is an OpenSSH known_hosts file asked where a node pins no hostKey. Default: the site folder's known_hosts,
 	// which `catamaran trust` writes.
-	KnownHosts string `json:"knownHosts,omitempty"`
+	KnownHosts string `json:"knownHosts,omitempty" check:"path"`
 	// Jump hosts are passed in order, the first is dialled directly.
-	Jump []JumpHost `json:"jump,omitempty"`
+	Jump []JumpHost `json:"jump,omitzero"`
 	// SudoPassword is given to sudo where the login user is not root and sudo asks for one.
 	SudoPassword *Secret `json:"sudoPassword,omitempty"`
 	// ConnectTimeout bounds dialling and the handshake. Default 10s.
@@ -74,53 +83,53 @@ type SSH struct {
 	KeepAlive Duration `json:"keepAlive,omitempty"`
 }
 
-// JumpHost is a machine that connections pass through. Empty user, port and key are inherited from the node's SSH.
+// JumpHost is a machine that connections pass through. An empty user and key are inherited from the node's SSH.
 type JumpHost struct {
-	Address string `json:"address"`
-	Port    int    `json:"port,omitempty"`
-	User    string `json:"user,omitempty"`
-	KeyFile string `json:"keyFile,omitempty"`
-	HostKey string `json:"hostKey,omitempty"`
+	Address string `json:"address" check:"required,jump"`
+	Port    int    `json:"port,omitempty" check:"port"`
+	User    string `json:"user,omitempty" check:"user"`
+	KeyFile string `json:"keyFile,omitempty" check:"path"`
+	HostKey string `json:"hostKey,omitempty" check:"hostKey"`
 }
 
 // Secret points at a secret; the secret itself never stands in an inventory. Exactly one field is set.
 type Secret struct {
 	// File holds the secret; one trailing newline is dropped. Its mode must not allow others to read it.
-	File string `json:"file,omitempty"`
+	File string `json:"file,omitempty" check:"path"`
 	// Env names an environment variable of the catamaran process.
-	Env string `json:"env,omitempty"`
+	Env string `json:"env,omitempty" check:"env"`
 }
 
 // Vault says who can open the site's age-encrypted vault (<name>.vault.age beside the inventory).
 type Vault struct {
 	// IdentityFile is the age identity that opens the vault. Default ~/.config/catamaran/<site>.agekey; made on the
 	// first apply, mode 0600.
-	IdentityFile string `json:"identityFile,omitempty"`
+	IdentityFile string `json:"identityFile,omitempty" check:"path"`
 	// Recipients are further age public keys that can open it (a second operator, an offline escrow key).
-	Recipients []string `json:"recipients,omitempty"`
+	Recipients []string `json:"recipients,omitzero" check:"each=recipient"`
 }
 
 // Host says what preparation may change on nodes.
 type Host struct {
 	// Sysctls are set beside those Kubernetes needs.
-	Sysctls map[string]string `json:"sysctls,omitempty"`
+	Sysctls map[string]string `json:"sysctls,omitzero" check:"key=sysctl,each=sysctlValue"`
 	// KernelModules are loaded beside those Kubernetes needs; one that is built in counts as loaded.
-	KernelModules []string `json:"kernelModules,omitempty"`
+	KernelModules []string `json:"kernelModules,omitzero" check:"each=module"`
 	// DisableSwap turns swap off now and at boot. Default true.
 	DisableSwap *bool `json:"disableSwap,omitempty"`
 	// RestrictOOMScoreAdj is containerd's restrict_oom_score_adj, for hosts without CAP_SYS_RESOURCE. Default false.
 	RestrictOOMScoreAdj bool `json:"restrictOOMScoreAdj,omitempty"`
 	// Minimum is what preflight asks of each machine.
-	Minimum Minimum `json:"minimum,omitempty"`
+	Minimum Minimum `json:"minimum,omitzero"`
 }
 
 // Minimum is the least that preflight accepts. Defaults are kubeadm's own: 2 CPUs and 1700 MiB on control planes.
 type Minimum struct {
-	ControlPlaneCPUs      int `json:"controlPlaneCPUs,omitempty"`      // default 2
-	ControlPlaneMemoryMiB int `json:"controlPlaneMemoryMiB,omitempty"` // default 1700
-	WorkerCPUs            int `json:"workerCPUs,omitempty"`            // default 1
-	WorkerMemoryMiB       int `json:"workerMemoryMiB,omitempty"`       // default 1024
-	DiskGiB               int `json:"diskGiB,omitempty"`               // default 10, free under /var/lib
+	ControlPlaneCPUs      int `json:"controlPlaneCPUs,omitempty" check:"positive"`      // default 2
+	ControlPlaneMemoryMiB int `json:"controlPlaneMemoryMiB,omitempty" check:"positive"` // default 1700
+	WorkerCPUs            int `json:"workerCPUs,omitempty" check:"positive"`            // default 1
+	WorkerMemoryMiB       int `json:"workerMemoryMiB,omitempty" check:"positive"`       // default 1024
+	DiskGiB               int `json:"diskGiB,omitempty" check:"positive"`               // default 10, free under /var/lib
 	// ClockSkew is the largest difference between any two nodes' clocks. Default 2s.
 	ClockSkew Duration `json:"clockSkew,omitempty"`
 }
@@ -143,17 +152,17 @@ type Clusters struct {
 // Cluster is one kubeadm cluster.
 type Cluster struct {
 	// Version overrides kubernetes.version.
-	Version  string   `json:"version,omitempty"`
-	Endpoint Endpoint `json:"endpoint"`
-	Network  Network  `json:"network"`
-	Provider Provider `json:"provider"`
+	Version  string   `json:"version,omitempty" check:"version"`
+	Endpoint Endpoint `json:"endpoint,omitzero"`
+	Network  Network  `json:"network" check:"required"`
+	Provider Provider `json:"provider,omitzero"`
 	// SSH overrides single fields of the site's.
 	SSH   *SSH   `json:"ssh,omitempty"`
-	Nodes []Node `json:"nodes,omitempty"`
+	Nodes []Node `json:"nodes,omitzero"`
 
-	APIServer  APIServer  `json:"apiServer,omitempty"`
-	Encryption Encryption `json:"encryption,omitempty"`
-	Kubelet    Kubelet    `json:"kubelet,omitempty"`
+	APIServer  APIServer  `json:"apiServer,omitzero"`
+	Encryption Encryption `json:"encryption,omitzero"`
+	Kubelet    Kubelet    `json:"kubelet,omitzero"`
 }
 
 // EndpointMode says who answers on the API endpoint.
@@ -172,12 +181,12 @@ const (
 // Endpoint is where the cluster's API is reached.
 type Endpoint struct {
 	// Address is an IP address or, for external, a DNS name. Default: the only control plane's address.
-	Address string `json:"address,omitempty"`
-	Port    int    `json:"port,omitempty"` // default 6443
+	Address string `json:"address,omitempty" check:"endpoint"`
+	Port    int    `json:"port,omitempty" check:"port"` // default 6443
 	// Mode defaults to node where the address is that of the only control plane, else to vip.
-	Mode EndpointMode `json:"mode,omitempty"`
+	Mode EndpointMode `json:"mode,omitempty" check:"mode"`
 	// Interface is the network interface that carries the VIP. Default: the one with the node's address.
-	Interface string `json:"interface,omitempty"`
+	Interface string `json:"interface,omitempty" check:"interface"`
 }
 
 // CNI names a network plugin.
@@ -191,17 +200,17 @@ const (
 
 // Network is the cluster's inside. Both CIDRs must be free in the whole site.
 type Network struct {
-	PodCIDR     string `json:"podCIDR"`
-	ServiceCIDR string `json:"serviceCIDR"`
-	DNSDomain   string `json:"dnsDomain,omitempty"` // default cluster.local
-	CNI         CNI    `json:"cni,omitempty"`       // default flannel
+	PodCIDR     string `json:"podCIDR" check:"required,cidr"`
+	ServiceCIDR string `json:"serviceCIDR" check:"required,cidr"`
+	DNSDomain   string `json:"dnsDomain,omitempty" check:"domain"` // default cluster.local
+	CNI         CNI    `json:"cni,omitempty" check:"cni"`          // default flannel
 	// ProxyMode is kube-proxy's: nftables (default) or iptables.
-	ProxyMode string `json:"proxyMode,omitempty"`
+	ProxyMode string `json:"proxyMode,omitempty" check:"proxyMode"`
 	// NetworkPolicy installs kube-network-policies, which needs the kernel's nftables queue verdict. Default true with flannel.
 	NetworkPolicy *bool `json:"networkPolicy,omitempty"`
 }
 
-// Provider says where machines come from. Exactly one field is set.
+// Provider says where machines come from; without a field, onprem.
 type Provider struct {
 	OnPrem *OnPrem `json:"onprem,omitempty"`
 }
@@ -231,37 +240,37 @@ const (
 // Node is one machine of a cluster.
 type Node struct {
 	// Name is the Kubernetes node name, an RFC 1123 subdomain; unique in the site.
-	Name string `json:"name"`
-	Role Role   `json:"role"`
+	Name string `json:"name" check:"required,node"`
+	Role Role   `json:"role" check:"required,role"`
 	// Address is the IP address of the node; SSH and Kubernetes both use it.
-	Address string `json:"address"`
+	Address string `json:"address" check:"required,address"`
 	// HostKey pins the SSH host key: "SHA256:..." or an authorized_keys style public key.
-	HostKey string            `json:"hostKey,omitempty"`
-	State   NodeState         `json:"state,omitempty"` // default present
+	HostKey string            `json:"hostKey,omitempty" check:"hostKey"`
+	State   NodeState         `json:"state,omitempty" check:"state"` // default present
 	SSH     *SSH              `json:"ssh,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
+	Labels  map[string]string `json:"labels,omitzero" check:"key=labelKey,each=labelValue"`
 	// Taints replace kubeadm's own on this node; an empty list leaves a control plane schedulable.
 	Taints *[]Taint `json:"taints,omitempty"`
 }
 
 // Taint is a Kubernetes taint.
 type Taint struct {
-	Key    string `json:"key"`
-	Value  string `json:"value,omitempty"`
-	Effect string `json:"effect"` // NoSchedule, PreferNoSchedule or NoExecute
+	Key    string `json:"key" check:"required,labelKey"`
+	Value  string `json:"value,omitempty" check:"labelValue"`
+	Effect string `json:"effect" check:"required,effect"` // NoSchedule, PreferNoSchedule or NoExecute
 }
 
 // APIServer holds what a site may change on the API server.
 type APIServer struct {
-	CertSANs []string `json:"certSANs,omitempty"`
+	CertSANs []string `json:"certSANs,omitzero" check:"each=san"`
 	// ExtraArgs are added to the hardened defaults; an argument of ours that is named here is replaced.
-	ExtraArgs map[string]string `json:"extraArgs,omitempty"`
+	ExtraArgs map[string]string `json:"extraArgs,omitzero" check:"key=argument,each=line"`
 	// AuditPolicyFile replaces the built-in audit policy.
-	AuditPolicyFile string `json:"auditPolicyFile,omitempty"`
+	AuditPolicyFile string `json:"auditPolicyFile,omitempty" check:"path"`
 	// Audit log rotation; defaults 30 days, 10 files, 100 MiB each.
-	AuditMaxAgeDays int `json:"auditMaxAgeDays,omitempty"`
-	AuditMaxBackups int `json:"auditMaxBackups,omitempty"`
-	AuditMaxSizeMiB int `json:"auditMaxSizeMiB,omitempty"`
+	AuditMaxAgeDays int `json:"auditMaxAgeDays,omitempty" check:"positive"`
+	AuditMaxBackups int `json:"auditMaxBackups,omitempty" check:"positive"`
+	AuditMaxSizeMiB int `json:"auditMaxSizeMiB,omitempty" check:"positive"`
 }
 
 // Encryption is encryption of Secrets at rest in etcd. The key lives in the vault.
@@ -271,38 +280,39 @@ type Encryption struct {
 
 // Kubelet holds what a site may change on kubelets.
 type Kubelet struct {
-	MaxPods int `json:"maxPods,omitempty"` // default 110
+	// MaxPods is at most 253, the addresses of the /24 that each node gets. Default 110.
+	MaxPods int `json:"maxPods,omitempty" check:"maxPods"`
 	// SystemReserved and KubeReserved are kubelet's, such as {cpu: 100m, memory: 256Mi}.
-	SystemReserved map[string]string `json:"systemReserved,omitempty"`
-	KubeReserved   map[string]string `json:"kubeReserved,omitempty"`
+	SystemReserved map[string]string `json:"systemReserved,omitzero" check:"key=reserved,each=quantity"`
+	KubeReserved   map[string]string `json:"kubeReserved,omitzero" check:"key=reserved,each=quantity"`
 	// EvictionHard is kubelet's; default memory.available 200Mi, nodefs.available 10%, imagefs.available 10%, nodefs.inodesFree 5%.
-	EvictionHard map[string]string `json:"evictionHard,omitempty"`
+	EvictionHard map[string]string `json:"evictionHard,omitzero" check:"key=eviction,each=threshold"`
 }
 
 // Component configures one embedded chart.
 type Component struct {
 	Enabled *bool `json:"enabled,omitempty"`
 	// Values are checked against the chart's strict schema before anything runs.
-	Values map[string]any `json:"values,omitempty"`
+	Values map[string]any `json:"values,omitzero"`
 }
 
 // Release is a Helm chart of the site's own.
 type Release struct {
-	Name      string      `json:"name"`
-	Namespace string      `json:"namespace"`
-	Cluster   ClusterName `json:"cluster"`
+	Name      string      `json:"name" check:"required,release"`
+	Namespace string      `json:"namespace" check:"required,label"`
+	Cluster   ClusterName `json:"cluster" check:"required,cluster"`
 	// Chart is a folder, an archive (.tgz) or an OCI reference (oci://registry/repository).
-	Chart   string `json:"chart"`
-	Version string `json:"version,omitempty"` // for OCI references
+	Chart   string `json:"chart" check:"required,chart"`
+	Version string `json:"version,omitempty" check:"chartVersion"` // for OCI references
 	// Values and ValuesFiles are merged, later files over earlier, Values over all.
-	Values      map[string]any `json:"values,omitempty"`
-	ValuesFiles []string       `json:"valuesFiles,omitempty"`
-	// Order places the release among ours, which have 0 to 99. Default 100.
-	Order int `json:"order,omitempty"`
+	Values      map[string]any `json:"values,omitzero"`
+	ValuesFiles []string       `json:"valuesFiles,omitzero" check:"each=path"`
+	// Order places the release among ours, which have 0 to 99; lower first, 1000 at most. Default 100.
+	Order int `json:"order" check:"order"`
 	// Timeout bounds the wait for readiness. Default 5m.
 	Timeout Duration `json:"timeout,omitempty"`
 	// Username and Password sign in to the OCI registry.
-	Username string  `json:"username,omitempty"`
+	Username string  `json:"username,omitempty" check:"user"`
 	Password *Secret `json:"password,omitempty"`
 }
 

@@ -1,0 +1,148 @@
+package inventory
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// fill sets the defaults that types.go documents and resolves paths.
+func (inv *Inventory) fill() {
+	inv.Bundle = inv.resolve(inv.Bundle)
+	inv.Vault.IdentityFile = inv.resolve(inv.Vault.IdentityFile)
+	inv.fillSSH(&inv.SSH)
+	set(&inv.SSH.User, "root")
+	set(&inv.SSH.Port, 22)
+	set(&inv.SSH.ConnectTimeout, Duration(10*time.Second))
+	set(&inv.SSH.KeepAlive, Duration(5*time.Second))
+	setTrue(&inv.Kubernetes.FailOnCgroupV1)
+	setTrue(&inv.Host.DisableSwap)
+	m := &inv.Host.Minimum
+	set(&m.ControlPlaneCPUs, 2)
+	set(&m.ControlPlaneMemoryMiB, 1700)
+	set(&m.WorkerCPUs, 1)
+	set(&m.WorkerMemoryMiB, 1024)
+	set(&m.DiskGiB, 10)
+	set(&m.ClockSkew, Duration(2*time.Second))
+	for _, c := range inv.ClusterNames() {
+		inv.fillCluster(inv.Cluster(c))
+	}
+	for i := range inv.Releases {
+		r := &inv.Releases[i]
+		set(&r.Timeout, Duration(5*time.Minute))
+		if !strings.HasPrefix(r.Chart, "oci://") {
+			r.Chart = inv.resolve(r.Chart)
+		}
+		for j := range r.ValuesFiles {
+			r.ValuesFiles[j] = inv.resolve(r.ValuesFiles[j])
+		}
+		inv.fillSecret(r.Password)
+	}
+}
+
+func (inv *Inventory) fillCluster(c *Cluster) {
+	set(&c.Version, inv.Kubernetes.Version)
+	inv.fillSSH(c.SSH)
+	set(&c.Endpoint.Port, 6443)
+	c.Endpoint.Address = canonical(c.Endpoint.Address)
+	c.Network.PodCIDR, c.Network.ServiceCIDR = canonical(c.Network.PodCIDR), canonical(c.Network.ServiceCIDR)
+	set(&c.Network.DNSDomain, "cluster.local")
+	set(&c.Network.CNI, CNIFlannel)
+	set(&c.Network.ProxyMode, "nftables")
+	if c.Network.NetworkPolicy == nil {
+		policy := c.Network.CNI == CNIFlannel
+		c.Network.NetworkPolicy = &policy
+	}
+	if c.Provider == (Provider{}) {
+		c.Provider.OnPrem = &OnPrem{}
+	}
+	for i := range c.Nodes {
+		n := &c.Nodes[i]
+		set(&n.State, Present)
+		n.Address = canonical(n.Address)
+		inv.fillSSH(n.SSH)
+	}
+	planes := c.ControlPlanes()
+	if c.Endpoint.Address == "" && len(planes) == 1 {
+		c.Endpoint.Address = planes[0].Address
+	}
+	if c.Endpoint.Mode == "" {
+		c.Endpoint.Mode = EndpointVIP
+		if len(planes) == 1 && planes[0].Address == c.Endpoint.Address {
+			c.Endpoint.Mode = EndpointNode
+		}
+	}
+	set(&c.APIServer.AuditMaxAgeDays, 30)
+	set(&c.APIServer.AuditMaxBackups, 10)
+	set(&c.APIServer.AuditMaxSizeMiB, 100)
+	c.APIServer.AuditPolicyFile = inv.resolve(c.APIServer.AuditPolicyFile)
+	setTrue(&c.Encryption.Enabled)
+	set(&c.Kubelet.MaxPods, 110)
+	if c.Kubelet.EvictionHard == nil {
+		c.Kubelet.EvictionHard = map[string]string{
+			"memory.available": "200Mi", "nodefs.available": "10%", "imagefs.available": "10%", "nodefs.inodesFree": "5%",
+		}
+	}
+}
+
+func (inv *Inventory) fillSSH(s *SSH) {
+	if s == nil {
+		return
+	}
+	s.KeyFile, s.KnownHosts = inv.resolve(s.KeyFile), inv.resolve(s.KnownHosts)
+	inv.fillSecret(s.KeyPassphrase)
+	inv.fillSecret(s.SudoPassword)
+	for i := range s.Jump {
+		s.Jump[i].KeyFile = inv.resolve(s.Jump[i].KeyFile)
+		set(&s.Jump[i].Port, 22)
+	}
+}
+
+func (inv *Inventory) fillSecret(s *Secret) {
+	if s != nil {
+		s.File = inv.resolve(s.File)
+	}
+}
+
+// preset is the order of a release that names none; 0 is an order too.
+func (r *Release) preset() { r.Order = 100 }
+
+// canonical is the one spelling of an address or a network that Kubernetes reports; IPv6 has many.
+func canonical(s string) string {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.String()
+	}
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.String()
+	}
+	return s
+}
+
+// resolve makes a path of the file absolute: "~/" is the operator's home, anything else starts at the file.
+func (inv *Inventory) resolve(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest)
+		}
+	}
+	return filepath.Join(inv.Dir, path)
+}
+
+func set[T comparable](p *T, otherwise T) {
+	var zero T
+	if *p == zero {
+		*p = otherwise
+	}
+}
+
+func setTrue(p **bool) {
+	if *p == nil {
+		yes := true
+		*p = &yes
+	}
+}

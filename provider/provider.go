@@ -4,6 +4,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
@@ -43,16 +44,25 @@ type Request struct {
 	Cluster   inventory.ClusterName
 }
 
-// Provider makes one cluster's machines exist, or adopts them.
+// ErrPermanent marks errors that trying again can not mend: wrong credentials, a quota, a flavour that is not there.
+var ErrPermanent = errors.New("trying again does not help")
+
+// Provider makes one cluster's machines exist, or adopts them. One value serves both clusters of a site, from several
+// goroutines at once.
 //
-// Plan, Ensure and Destroy must be safe to call again after being cut off at any point: what is there already is
-// found, never made twice. All honour ctx. Errors that trying again can not mend wrap ErrPermanent.
+// Plan, Ensure and Destroy must be safe to call again after being cut off at any point, by another process too: what is
+// there already is found, never made twice. What belongs to the provider is told by marks on the resources themselves,
+// not by a file. All honour ctx and then return an error that wraps its cause. Errors that trying again can not mend
+// wrap ErrPermanent. providertest checks all of this.
 type Provider interface {
-	// Plan returns what Ensure would do, and does nothing. No change: an empty slice.
+	// Plan returns what Ensure would do, and does nothing. Nothing to do: an empty slice. Adopting is a change only
+	// where Ensure marks the machine as adopted.
 	Plan(ctx context.Context, r Request) ([]Change, error)
 	// Ensure makes the machines exist and returns them all, those of absent nodes too, in inventory order.
-	// Progress is told through report, which may be called from several goroutines.
+	// Each change is told through report when it is done; report may be nil, is called from several goroutines, never
+	// with a lock held, and not after Ensure returned.
 	Ensure(ctx context.Context, r Request, report func(Change)) ([]Machine, error)
-	// Destroy deletes exactly what Ensure created; adopted machines are left as they are.
+	// Destroy deletes exactly what Ensure created; adopted machines are left as they are. report is as Ensure's. Nothing
+	// there: no error.
 	Destroy(ctx context.Context, r Request, report func(Change)) error
 }

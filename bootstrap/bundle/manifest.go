@@ -2,6 +2,15 @@
 // It builds, verifies, lists and reads bundles, and says what a machine still lacks.
 package bundle
 
+// What a manifest says it is.
+const (
+	APIVersion = "catamaran/v1alpha1"
+	Kind       = "Bundle"
+)
+
+// Zstd is the only encoding of blobs.
+const Zstd = "zstd"
+
 // Manifest is bundle.json, the first entry of the tar archive (or a file in the folder). Blobs follow as
 // blobs/sha256/<hex of the stored bytes>.
 type Manifest struct {
@@ -15,7 +24,7 @@ type Manifest struct {
 	Files      []File  `json:"files"`
 	Images     []Image `json:"images"`
 	Charts     []File  `json:"charts,omitempty"` // chart archives of the site's own
-	Blobs      []Blob  `json:"blobs"`            // every stored blob once, sorted by digest
+	Blobs      []Blob  `json:"blobs"`            // every blob once, sorted by digest
 }
 
 // File is a program or archive for the nodes.

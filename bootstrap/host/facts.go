@@ -31,9 +31,11 @@ type Facts struct {
 	Interfaces []Interface       `json:"interfaces"`
 	Sysctls    map[string]string `json:"sysctls"` // those asked for
 	// Modules says of each module asked for: loaded, builtin, available or missing.
-	Modules   map[string]string `json:"modules"`
-	Listening []Listener        `json:"listening"` // TCP listeners on ports asked for
-	Units     map[string]Unit   `json:"units"`     // systemd units asked for
+	Modules map[string]string `json:"modules"`
+	// Features are kernel interfaces that exist, such as /proc/sys/net/bridge.
+	Features  []string        `json:"features"`
+	Listening []Listener      `json:"listening"`
+	Units     map[string]Unit `json:"units"` // systemd units asked for
 	// Files holds every path asked for that exists.
 	Files map[string]File `json:"files"`
 	// Peers says of each address:port asked for whether a TCP connection got an answer (open or refused both count): "open", "refused", "timeout".
@@ -71,9 +73,7 @@ type Interface struct {
 
 // Listener is a listening TCP socket.
 type Listener struct {
-	Port    int    `json:"port"`
-	Address string `json:"address"`
-	Process string `json:"process"`
+	Port int `json:"port"`
 }
 
 // Unit is a systemd unit's state.
@@ -127,4 +127,5 @@ type EtcdMember struct {
 	ID      string `json:"id"`
 	Healthy bool   `json:"healthy"`
 	Learner bool   `json:"learner"`
+	URL     string `json:"url"` // client URL
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Runner is what the rest of bootstrap needs of a machine. Host implements it over SSH; a suite in remotetest holds
-// every implementation to this contract. All methods are safe for concurrent use.
+// Runner is what the rest of bootstrap needs of a machine. Host implements it over SSH. All methods are safe for
+// concurrent use; more than ten scripts and copies at once wait for their turn.
 type Runner interface {
 	// Name is the machine's name for messages.
 	Name() string
@@ -28,8 +28,9 @@ type Runner interface {
 
 // Command is one script. The script is visible in the machine's process list: secrets go through Stdin only.
 type Command struct {
-	Script string
-	Stdin  io.Reader
+	Script string // at most 128 KiB with its quoting
+	// Stdin is not used after Run has returned, except by a Read that was already blocked. An error of it ends the script.
+	Stdin io.Reader
 	// Root runs it as root: directly when the login user is root, else by sudo.
 	Root bool
 	// Stdout, when set, receives output while it is produced; Result.Stdout is then empty.

@@ -1,0 +1,140 @@
+package host
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o600))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err, "run the test with -update to make it")
+	require.Equal(t, string(want), got)
+}
+
+func capture(t testing.TB, name string) string {
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	require.NoError(t, err)
+	return string(data)
+}
+
+var received = time.Date(2026, 11, 24, 11, 0, 0, 0, time.UTC)
+
+// TestParse reads what the script printed on a fresh Debian 12, and on a member of a cluster.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"fresh", "member"} {
+		f, err := Parse([]byte(capture(t, name+".txt")), received)
+		require.NoError(t, err)
+		got, err := json.MarshalIndent(f, "", "  ")
+		require.NoError(t, err)
+		golden(t, name+".json", string(got)+"\n")
+	}
+}
+
+func TestParseDetails(t *testing.T) {
+	t.Parallel()
+	f, err := Parse([]byte(capture(t, "member.txt")), received)
+	require.NoError(t, err)
+	require.Equal(t, "4096 131072 33554432", f.Sysctls["net.ipv4.tcp_rmem"], "tabs of the kernel's are no difference")
+	require.Equal(t, "1.37.2", f.Versions["kubelet"])
+	require.NotContains(t, f.Versions, "kubeadm", "it was changed since it was installed")
+	require.NotContains(t, f.Files, "/usr/bin/kubeadm")
+	require.Equal(t, "2.4.2", f.Versions["containerd"])
+	require.Equal(t, []string{"catamaran-sc-1-init"}, f.Running)
+	require.Len(t, f.Blobs, 2)
+	require.True(t, f.SwapActive && f.CgroupV2)
+	require.Equal(t, []ReleaseFacts{
+		{Namespace: "default", Name: "app", Revision: 10, Status: "failed", Version: "1.0.0", Digest: "sha256:app"},
+		{Namespace: "kube-system", Name: "flannel", Revision: 2, Status: "deployed", Version: "0.2.0", Digest: "sha256:new"},
+	}, f.Cluster.Releases)
+	require.Equal(t, []string{"node-role.kubernetes.io/control-plane=:NoSchedule"}, f.Cluster.Nodes[0].Taints)
+	require.Equal(t, "8211f1d0f64f3269", f.Cluster.Etcd[0].ID)
+	require.True(t, f.Cluster.Etcd[0].Healthy)
+	require.False(t, f.Cluster.Etcd[1].Healthy)
+	require.True(t, f.Cluster.Etcd[1].Learner)
+	require.Contains(t, f.Certificates["/etc/kubernetes/admin.conf"], "BEGIN CERTIFICATE")
+	require.NotContains(t, f.Certificates, "/etc/kubernetes/kubelet.conf")
+}
+
+func TestParseRefusesWhatIsBroken(t *testing.T) {
+	t.Parallel()
+	whole := capture(t, "member.txt")
+	t.Run("cut off anywhere", func(t *testing.T) {
+		end := strings.LastIndex(whole, "end\tok")
+		for i := 0; i <= end; i += 7 {
+			_, err := Parse([]byte(whole[:i]), received)
+			require.Error(t, err, "after %d bytes", i)
+		}
+	})
+	for name, c := range map[string]struct{ old, by, word string }{
+		"clock":                 {"clock\t1795520269.", "clock\tnow.", "clock"},
+		"no clock":              {"clock\t", "cluck\t", "clock"},
+		"no hostname":           {"hostname\tsc-1", "hostname\t", "hostname"},
+		"memory":                {"memoryKiB\t24684084", "memoryKiB\tmuch", "memoryKiB"},
+		"no memory":             {"memoryKiB\t", "memory\t", "memory"},
+		"disk":                  {"disk\t264212084 ", "disk\tlarge ", "disk"},
+		"content":               {"c2MtY3AtMQo=", "!!!", "content /etc/hostname"},
+		"a certificate of conf": {"<conf /etc/kubernetes/admin.conf\n", "<conf /etc/kubernetes/admin.conf\n!", "conf /etc/kubernetes/admin.conf"},
+		"nodes":                 {`"items"`, `items`, "nodes"},
+		"members":               {`"members"`, `members`, "members"},
+		"a member's ID":         {"9372538179322589801", "-1", "members"},
+		"health":                {`[{"endpoint"`, `[{endpoint`, "health"},
+		"a release's revision":  {"flannel\t2", "flannel\ttwo", "releases"},
+		"a block without end":   {">listeners\n", "", "cut off"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Contains(t, whole, c.old)
+			_, err := Parse([]byte(strings.Replace(whole, c.old, c.by, 1)), received)
+			require.ErrorContains(t, err, c.word)
+		})
+	}
+}
+
+func TestClusterThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	whole := capture(t, "member.txt")
+	begin, end := strings.Index(whole, "<nodes\n")+len("<nodes\n"), strings.Index(whole, ">nodes\n")
+	f, err := Parse([]byte(whole[:begin]+"\n"+strings.Replace(whole[end:], "<nodesError\n", "<nodesError\nconnection refused\n", 1)), received)
+	require.NoError(t, err)
+	require.Nil(t, f.Cluster)
+	require.Equal(t, "connection refused", f.ClusterError)
+}
+
+func TestVersionIn(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{
+		"Kubernetes v1.37.2": "1.37.2", "containerd github.com/containerd/containerd v1.6.20 abc": "1.6.20", "runc version 1.5.2": "1.5.2", "": "", "no version": "",
+	} {
+		require.Equal(t, want, versionIn(s), s)
+	}
+}
+
+// FuzzParse wants no panic, and nothing accepted that does not end as it should.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(capture(f, "fresh.txt")))
+	f.Add([]byte(capture(f, "member.txt")))
+	f.Add([]byte("<sums\n" + strings.Repeat("x", 70) + "\n>sums\n<programs\na\n>programs\nend\tok\n"))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		facts, err := Parse(out, received)
+		if (facts == nil) == (err == nil) {
+			t.Fatal("either facts or an error")
+		}
+		if err == nil && !strings.Contains(string(out), "end\t") {
+			t.Fatal("cut off, and accepted")
+		}
+	})
+}

@@ -1,0 +1,35 @@
+package host
+
+import (
+	_ "embed" // the facts script
+	"strings"
+)
+
+//go:embed facts.sh
+var factsScript string
+
+// Query says what the facts script looks for beside what it always tells.
+type Query struct {
+	Files   []string // hashed
+	Content []string // hashed and, up to 64 KiB, shown; never secrets
+	Sysctls []string
+	Modules []string
+	Units   []string
+	Peers   []string // address:port
+}
+
+// Script is the facts script for one query. It carries no secret: it is visible in the machine's process list.
+func Script(q Query) string {
+	var b strings.Builder
+	set := func(name string, values []string) {
+		b.WriteString(name + "=" + quote(strings.Join(values, "\n")) + "\n")
+	}
+	set("Q_FILES", append(q.Files[:len(q.Files):len(q.Files)], q.Content...))
+	set("Q_CONTENT", q.Content)
+	set("Q_SYSCTLS", q.Sysctls)
+	set("Q_MODULES", q.Modules)
+	set("Q_UNITS", q.Units)
+	set("Q_PEERS", q.Peers)
+	b.WriteString(factsScript)
+	return b.String()
+}

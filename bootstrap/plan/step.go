@@ -26,6 +26,8 @@ type Step struct {
 	Files []FileChange `json:"files,omitempty"`
 	// Digest is of everything the step would do, secrets included by hash only; the plan's digest is made from these.
 	Digest string `json:"digest"`
+	// Task is what the step does, as data; Bind makes the Action of it.
+	Task   Task   `json:"-"`
 	Action Action `json:"-"`
 }
 

@@ -1,0 +1,105 @@
+package plan
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/catamaran-k8s/catamaran/embedded"
+	"github.com/catamaran-k8s/catamaran/inventory"
+)
+
+// kubeconfigRenewal is how long before its end an operator's kubeconfig is made anew.
+const kubeconfigRenewal = 30 * 24 * time.Hour
+
+// releases plans the Helm releases of a cluster, lower orders first, equal orders in parallel.
+func (m *maker) releases(v *view) {
+	if v.formed() && !v.answered {
+		return
+	}
+	if !v.formed() && !m.ids[id(v, v.lead().Name, "init")] {
+		return
+	}
+	releases := m.in.Releases[v.name]
+	sort.SliceStable(releases, func(i, j int) bool { return releases[i].Order < releases[j].Order })
+	var done, current []string
+	order := -1 << 31
+	for _, r := range releases {
+		if r.Order != order {
+			done, current, order = append(done, current...), nil, r.Order
+		}
+		reason, same := releaseReason(v, r)
+		if same {
+			continue
+		}
+		needs := append([]string{id(v, v.lead().Name, "init")}, done...)
+		current = append(current, m.add(Step{
+			ID: id(v, "release", r.Name), Cluster: v.name,
+			Title:  fmt.Sprintf("install %s %s in %s", r.Name, r.Version, r.Namespace),
+			Reason: reason, Needs: needs,
+			Task: InstallRelease{Release: r},
+		}))
+	}
+}
+
+// releaseReason says why a release must be installed or upgraded; same: it need not.
+func releaseReason(v *view, r embedded.Release) (reason string, same bool) {
+	have, ok := v.releases[r.Namespace+"/"+r.Name]
+	switch {
+	case !ok:
+		return "it is not installed", false
+	case have.Status != "deployed":
+		return fmt.Sprintf("revision %d is %s", have.Revision, have.Status), false
+	case have.Digest != embedded.LabelDigest(r.Digest):
+		return "its chart or values changed", false
+	}
+	return "", true
+}
+
+// kubeconfig plans the operator's own kubeconfig of the cluster.
+func (m *maker) kubeconfig(v *view) {
+	server := Server(v.spec)
+	have, exists := m.in.Local.Kubeconfigs[v.name]
+	reason := ""
+	switch {
+	case !exists:
+		reason = "there is none yet"
+	case have.Server != server:
+		reason = fmt.Sprintf("it names %s, the endpoint is %s", have.Server, server)
+	case have.CA != m.in.Local.Vault[v.name].CA:
+		reason = "it trusts another authority than the cluster's"
+	case m.in.Now.After(have.NotAfter.Add(-kubeconfigRenewal)):
+		reason = fmt.Sprintf("its certificate ends %s", have.NotAfter.Format(time.DateOnly))
+	default:
+		return
+	}
+	m.add(Step{
+		ID: id(v, "kubeconfig"), Cluster: v.name, Title: "write the kubeconfig", Reason: reason,
+		Needs: []string{id(v, "secrets")},
+		Task:  WriteKubeconfig{Cluster: v.name, Server: server},
+	})
+}
+
+// ready plans waiting for every node that this plan adds or that is not ready now: a cluster is healthy when its nodes
+// are.
+func (m *maker) ready(v *view) {
+	for _, n := range v.spec.PresentNodes() {
+		needs := []string{id(v, n.Name, "init"), id(v, n.Name, "join")}
+		reason := "it is new in the cluster"
+		if !m.ids[needs[0]] && !m.ids[needs[1]] {
+			have, in := v.nodes[n.Name]
+			if !in || have.Ready || m.in.Facts[n.Name] == nil {
+				continue
+			}
+			reason = "it is in the cluster but not ready"
+		}
+		if v.spec.Network.CNI != inventory.CNINone {
+			needs = append(needs, id(v, "release", string(v.spec.Network.CNI)))
+		}
+		m.add(Step{
+			ID: id(v, n.Name, "ready"), Cluster: v.name, Title: "wait until " + n.Name + " is ready",
+			Reason: reason, Needs: needs,
+			Task: AwaitReady{Cluster: v.name, Node: n.Name, Timeout: 5 * time.Minute},
+		})
+	}
+}

@@ -1,0 +1,124 @@
+package plan
+
+import (
+	"context"
+	"time"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap/host"
+	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
+	"github.com/catamaran-k8s/catamaran/bootstrap/pki"
+	"github.com/catamaran-k8s/catamaran/inventory"
+)
+
+// PrepareHost writes files, loads modules, sets sysctls and brings units into their state.
+type PrepareHost struct {
+	Node    string
+	Changes host.Changes
+}
+
+// Do implements Task.
+func (t PrepareHost) Do(ctx context.Context, env Env, log func(string)) error {
+	s := newStaging()
+	for _, f := range t.Changes.Files {
+		s.put(f.Path, f.Mode, f.Content)
+	}
+	return runUnit(ctx, env, t.Node, "prepare", "set -eu\numask 022\n"+s.install()+t.Changes.Script(), s.files, log)
+}
+
+// WriteStaticPod writes a manifest that kubelet runs by itself.
+type WriteStaticPod struct{ Node, Path, Content string }
+
+// Do implements Task.
+func (t WriteStaticPod) Do(ctx context.Context, env Env, log func(string)) error {
+	s := newStaging()
+	s.put(t.Path, 0o600, t.Content)
+	return runUnit(ctx, env, t.Node, "static-pod", "set -eu\n"+s.install(), s.files, log)
+}
+
+// RenewServing signs a new serving certificate for a node's kubelet.
+type RenewServing struct {
+	Cluster       inventory.ClusterName
+	Node, Address string
+}
+
+// Do implements Task.
+func (t RenewServing) Do(ctx context.Context, env Env, log func(string)) error {
+	secrets, err := env.Secrets(t.Cluster)
+	if err != nil {
+		return err
+	}
+	cert, err := pki.KubeletServing(secrets.CA, t.Node, t.Address, time.Now().Add(-5*time.Minute), servingValidity)
+	if err != nil {
+		return err
+	}
+	s := newStaging()
+	s.put(servingCert, 0o644, cert.Cert)
+	s.put(servingKey, 0o600, cert.Key)
+	script := "set -eu\numask 077\n" + s.install() + "systemctl restart kubelet\nsystemctl is-active --quiet kubelet\n"
+	return runUnit(ctx, env, t.Node, "kubelet-certificate", script, s.files, log)
+}
+
+// Reconfigure brings a member to a changed kubeadm configuration, phase by phase, and waits until its API server runs
+// with it.
+type Reconfigure struct {
+	Cluster inventory.ClusterName
+	Node    string
+	Role    inventory.Role
+	Config  string
+	Kubeadm kubeadm.Input `json:"-"`
+}
+
+// Do implements Task.
+func (t Reconfigure) Do(ctx context.Context, env Env, log func(string)) error {
+	s := newStaging()
+	s.keep("config.yaml", t.Config)
+	if t.Role == inventory.Worker {
+		return runUnit(ctx, env, t.Node, "reconfigure", reconfigureKubelet+replaceFile("config.yaml", kubeadmFile, "0600"), s.files, log)
+	}
+	config, err := kubeadm.Reconfiguration(t.Kubeadm)
+	if err != nil {
+		return err
+	}
+	s.keep("kubeadm.yaml", string(config))
+	secrets, err := env.Secrets(t.Cluster)
+	if err != nil {
+		return err
+	}
+	s.put(encryptionFile, 0o600, kubeadm.EncryptionConfiguration(secrets.EncryptionKey))
+	script := "set -eu\numask 077\n" + s.install() + reconfigureControlPlane + reconfigureKubelet + replaceFile("config.yaml", kubeadmFile, "0600")
+	return runUnit(ctx, env, t.Node, "reconfigure", script, s.files, log)
+}
+
+// The API server's certificate is made anew when the wanted names are not all in it; a static pod restarts when its
+// manifest changes, and the mirror pod then shows another hash.
+const (
+	reconfigureControlPlane = `config="$UNIT_DIR/kubeadm.yaml"
+pod="kube-apiserver-$(sed -n 's/.*"node":"\([^"]*\)".*/\1/p' ` + memberFile + `)"
+k() { kubectl --kubeconfig ` + adminConf + ` --server https://127.0.0.1:6443 --request-timeout=5s "$@"; }
+hash() { k -n kube-system get pod "$pod" -o 'jsonpath={.metadata.annotations.kubernetes\.io/config\.hash}' 2>/dev/null || true; }
+manifest=/etc/kubernetes/manifests/kube-apiserver.yaml
+before="$(hash)" file="$(sha256sum < "$manifest")"
+mkdir -p "$UNIT_DIR/pki"
+mv /etc/kubernetes/pki/apiserver.crt /etc/kubernetes/pki/apiserver.key "$UNIT_DIR/pki/"
+kubeadm init phase certs apiserver --config "$config" || { mv "$UNIT_DIR"/pki/* /etc/kubernetes/pki/; exit 1; }
+kubeadm init phase control-plane all --config "$config"
+kubeadm init phase etcd local --config "$config"
+if [ "$file" != "$(sha256sum < "$manifest")" ]; then
+  echo "waiting for the API server to run with the new manifest"
+  for i in $(seq 240); do
+    now="$(hash)"
+    if [ -n "$now" ] && [ "$now" != "$before" ] && k get --raw /readyz >/dev/null 2>&1; then break; fi
+    if [ "$i" = 240 ]; then echo "the API server did not come back within 4 minutes"; exit 1; fi
+    sleep 1
+  done
+fi
+kubeadm init phase upload-config all --config "$config"
+kubeadm init phase addon kube-proxy --config "$config"
+k -n kube-system rollout restart daemonset kube-proxy
+`
+	reconfigureKubelet = `set -eu
+kubeadm upgrade node phase kubelet-config
+systemctl restart kubelet
+systemctl is-active --quiet kubelet
+`
+)

@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
+)
+
+// ResetNode takes Kubernetes off a machine: kubeadm's reset, then what it leaves (CNI state, rules, our markers). The
+// programs and images stay: the next install needs them.
+type ResetNode struct{ Node string }
+
+// Do implements Task.
+func (t ResetNode) Do(ctx context.Context, env Env, log func(string)) error {
+	script := fmt.Sprintf(`set -eu
+if command -v kubeadm >/dev/null; then kubeadm reset --force --cri-socket %s; fi
+systemctl disable --now kubelet 2>/dev/null || true
+rm -rf /etc/cni/net.d /var/lib/cni /run/flannel /etc/kubernetes/encryption /etc/kubernetes/audit
+for link in flannel.1 cni0 kube-ipvs0; do ip link delete "$link" 2>/dev/null || true; done
+for table in "ip kube-proxy" "ip6 kube-proxy"; do nft delete table $table 2>/dev/null || true; done
+# rules of kube-proxy, flannel and portmap all carry one of these chain names
+for cmd in iptables ip6tables; do
+  command -v "$cmd-save" >/dev/null || continue
+  "$cmd-save" | grep -vE 'KUBE-|FLANNEL-|CNI-' | "$cmd-restore" || true
+done
+rm -f %s %s %s
+[ ! -e /etc/kubernetes/kubelet.conf ]
+`, kubeadm.CRISocket, memberFile, attemptFile, kubeadmFile)
+	return runUnit(ctx, env, t.Node, "reset", script, nil, log)
+}
+
+// RemoveEtcdMember removes a dead control plane from etcd through a living one.
+type RemoveEtcdMember struct {
+	Via      string // node
+	Name, ID string
+}
+
+// Do implements Task.
+func (t RemoveEtcdMember) Do(ctx context.Context, env Env, log func(string)) error {
+	script := fmt.Sprintf(`set -eu
+e() { etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \
+  --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key "$@"; }
+if e member list | grep -q '^%[1]s'; then e member remove %[1]s; fi
+! e member list | grep -q '^%[1]s'
+`, t.ID)
+	return runUnit(ctx, env, t.Via, "etcd-remove-"+t.Name, script, nil, log)
+}

@@ -1,0 +1,116 @@
+// Package bootstrap turns reachable machines into healthy Kubernetes clusters: it ties machines, observation, plan and
+// apply together. The parts live in the folders below; this one holds only the order in which they are called.
+package bootstrap
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap/bundle"
+	"github.com/catamaran-k8s/catamaran/bootstrap/pki"
+	"github.com/catamaran-k8s/catamaran/bootstrap/remote"
+	"github.com/catamaran-k8s/catamaran/inventory"
+	"github.com/catamaran-k8s/catamaran/provider"
+)
+
+// Site is one inventory with everything that is needed to look at it and change it. Close ends its connections.
+type Site struct {
+	Inventory *inventory.Inventory
+	Warnings  []inventory.Warning
+	Bundle    *bundle.Bundle
+	// Operator is who runs this, for the journal, the lock and client certificates.
+	Operator string
+
+	providers provider.Registry
+	vault     *pki.Vault // nil until there is one
+	hosts     map[string]*remote.Host
+	machines  map[string]provider.Machine
+	jumps     *remote.Jumps
+}
+
+// Options are what the command line can say beside the inventory.
+type Options struct {
+	// Bundle replaces the inventory's bundle.
+	Bundle    string
+	Providers provider.Registry
+	Operator  string
+}
+
+// Open reads the inventory, the bundle and the vault. It reaches no machine.
+func Open(path string, o Options) (*Site, error) {
+	inv, warnings, err := inventory.LoadWithWarnings(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Site{
+		Inventory: inv, Warnings: warnings, Operator: o.Operator, providers: o.Providers,
+		hosts: map[string]*remote.Host{}, machines: map[string]provider.Machine{}, jumps: remote.NewJumps(),
+	}
+	if err := os.MkdirAll(inv.SiteDir(), 0o700); err != nil {
+		return nil, fmt.Errorf("site folder: %w", err)
+	}
+	if o.Bundle == "" {
+		o.Bundle = inv.Bundle
+	}
+	if o.Bundle != "" {
+		if s.Bundle, err = bundle.Open(o.Bundle); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := os.Stat(inv.VaultFile()); err == nil {
+		if s.vault, err = pki.Open(inv.VaultFile(), inv.IdentityFile(), inv.Vault.Recipients); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close ends every connection.
+func (s *Site) Close() {
+	for _, h := range s.hosts {
+		_ = h.Close() // nothing is lost: all writes are acknowledged by then
+	}
+	s.jumps.Close()
+}
+
+// KnownHosts is the site's own known_hosts file.
+func (s *Site) KnownHosts() string { return filepath.Join(s.Inventory.SiteDir(), "known_hosts") }
+
+// connect prepares (but does not dial) a connection for every machine that exists.
+func (s *Site) connect(machines []provider.Machine) {
+	for _, m := range machines {
+		if _, ok := s.hosts[m.Name]; ok {
+			continue
+		}
+		s.machines[m.Name] = m
+		s.hosts[m.Name] = remote.New(target(s.Inventory, m, s.KnownHosts()), remote.WithJumps(s.jumps))
+	}
+}
+
+// eachCluster calls f for every cluster with its provider.
+func (s *Site) eachCluster(f func(provider.Provider, provider.Request) error) error {
+	for _, name := range s.Inventory.ClusterNames() {
+		p, err := s.providers.For(s.Inventory.Cluster(name))
+		if err != nil {
+			return fmt.Errorf("clusters.%s: %w", name, err)
+		}
+		if err := f(p, provider.Request{Inventory: s.Inventory, Cluster: name}); err != nil {
+			return fmt.Errorf("clusters.%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// EnsureMachines makes every machine exist and prepares connections to them.
+func (s *Site) EnsureMachines(ctx context.Context, report func(provider.Change)) error {
+	return s.eachCluster(func(p provider.Provider, r provider.Request) error {
+		machines, err := p.Ensure(ctx, r, report)
+		if err != nil {
+			return err
+		}
+		s.connect(machines)
+		return nil
+	})
+}

@@ -1,0 +1,3 @@
+module catamaran.test/lab/netprobe
+
+go 1.26.0

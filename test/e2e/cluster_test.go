@@ -1,0 +1,154 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap/plan"
+	"github.com/catamaran-k8s/catamaran/inventory"
+)
+
+// client speaks to a cluster's API by the kubeconfig that the product wrote, through its endpoint.
+func client(t *testing.T, c inventory.ClusterName) *kubernetes.Clientset {
+	t.Helper()
+	cfg, err := clientcmd.BuildConfigFromFlags("", plan.KubeconfigPath(s.site.load(t).SiteDir(), c))
+	require.NoError(t, err)
+	cfg.Timeout = 20 * time.Second
+	cl, err := kubernetes.NewForConfig(cfg)
+	require.NoError(t, err)
+	return cl
+}
+
+// eventually polls until f holds; the last error is shown when it never does.
+func eventually(t *testing.T, within time.Duration, f func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(s.ctx, 500*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
+		last = f(ctx)
+		return last == nil, nil
+	})
+	require.NoError(t, err, "after %s: %v", within, last)
+}
+
+func testClustersAreHealthy(t *testing.T) {
+	inv := s.site.load(t)
+	for _, c := range inv.ClusterNames() {
+		t.Run(string(c), func(t *testing.T) {
+			spec, api := inv.Cluster(c), client(t, c)
+			nodes, err := api.CoreV1().Nodes().List(s.ctx, metav1.ListOptions{})
+			require.NoError(t, err)
+			var names, want []string
+			for _, n := range nodes.Items {
+				names = append(names, n.Name)
+				assert.Equal(t, "v"+spec.Version, n.Status.NodeInfo.KubeletVersion, n.Name)
+				assert.Contains(t, n.Status.NodeInfo.ContainerRuntimeVersion, "containerd://2.", n.Name)
+				assert.True(t, ready(&n), "%s is ready", n.Name)
+			}
+			for _, n := range spec.PresentNodes() {
+				want = append(want, n.Name)
+			}
+			assert.ElementsMatch(t, want, names)
+
+			pods, err := api.CoreV1().Pods("").List(s.ctx, metav1.ListOptions{})
+			require.NoError(t, err)
+			assert.Greater(t, len(pods.Items), 8)
+			for _, p := range pods.Items {
+				assert.Contains(t, []corev1.PodPhase{corev1.PodRunning, corev1.PodSucceeded}, p.Status.Phase, "%s/%s", p.Namespace, p.Name)
+			}
+		})
+	}
+}
+
+func ready(n *corev1.Node) bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// Traffic is proven by pods that must reach the API server's Service, a Service's pods and pods on other nodes by name
+// before they are ready: the smoke chart.
+func testTraffic(t *testing.T) {
+	inv := s.site.load(t)
+	for _, c := range inv.ClusterNames() {
+		t.Run(string(c), func(t *testing.T) {
+			api := client(t, c)
+			eventually(t, 3*time.Minute, func(ctx context.Context) error {
+				set, err := api.AppsV1().StatefulSets("smoke").Get(ctx, "smoke-node", metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				if want := int32(len(inv.Cluster(c).PresentNodes())); set.Status.ReadyReplicas != want { //nolint:gosec // a handful
+					return fmt.Errorf("%d of %d are ready", set.Status.ReadyReplicas, want)
+				}
+				return nil
+			})
+			// metrics pass kubelet's serving certificate, the API aggregation and a Service
+			eventually(t, 2*time.Minute, func(ctx context.Context) error {
+				raw, err := api.RESTClient().Get().AbsPath("/apis/metrics.k8s.io/v1beta1/nodes").DoRaw(ctx)
+				if err != nil {
+					return err
+				}
+				for _, n := range inv.Cluster(c).PresentNodes() {
+					if !strings.Contains(string(raw), `"`+n.Name+`"`) {
+						return fmt.Errorf("no metrics of %s: %s", n.Name, raw)
+					}
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// What hardening promises is asked of the running servers.
+func testHardening(t *testing.T) {
+	inv := s.site.load(t)
+	for _, c := range inv.ClusterNames() {
+		t.Run(string(c), func(t *testing.T) {
+			spec, api := inv.Cluster(c), client(t, c)
+			plane := spec.ControlPlanes()[0]
+
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "at-rest"}, StringData: map[string]string{"k": "plain-text-marker"}}
+			_, err := api.CoreV1().Secrets("default").Create(s.ctx, secret, metav1.CreateOptions{})
+			require.NoError(t, err)
+			raw, err := s.machines.root(s.ctx, plane.Name, `ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key get /registry/secrets/default/at-rest --print-value-only`, nil)
+			require.NoError(t, err)
+			assert.True(t, strings.HasPrefix(raw, "k8s:enc:secretbox:"), "%.30q", raw)
+			assert.NotContains(t, raw, "plain-text-marker")
+
+			audit, err := s.machines.root(s.ctx, plane.Name, "cat /var/log/kubernetes/audit/audit.log", nil)
+			require.NoError(t, err)
+			assert.Contains(t, audit, `"name":"at-rest"`, "the audit log tells of it")
+			assert.NotContains(t, audit, "plain-text-marker")
+
+			insecure := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // only the status is looked at
+			for url, want := range map[string]int{
+				"https://" + plan.HostPort(plane.Address, 10250) + "/pods":        http.StatusUnauthorized,
+				"https://" + plan.HostPort(plane.Address, 6443) + "/api/v1/nodes": http.StatusUnauthorized,
+				"https://" + plan.HostPort(plane.Address, 6443) + "/version":      http.StatusUnauthorized,
+				"https://" + plan.HostPort(plane.Address, 6443) + "/livez":        http.StatusOK,
+			} {
+				r, err := insecure.Get(url) //nolint:noctx // it has a timeout
+				require.NoError(t, err)
+				_ = r.Body.Close()
+				assert.Equal(t, want, r.StatusCode, url)
+			}
+			assert.Contains(t, plan.Server(spec), spec.Endpoint.Address)
+		})
+	}
+}

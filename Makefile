@@ -1,0 +1,126 @@
+# The targets, for people and for CI. The lab's targets need root: they make network namespaces, mounts and control groups.
+#
+#   make setup        install what a bare Debian machine lacks
+#   make build        bin/catamaran
+#   make demo         two real clusters on this machine; make demo-down removes them
+#   make test         everything below, in this order; ends with a count
+#     make lint         golangci-lint with .golangci.yml
+#     make components   build Kubernetes and its friends for the lab, once; later runs find them in the cache
+#     make unit         tests of the product, with the race detector
+#     make integration  tests against a real API server, and of the lab
+#     make e2e          both clusters on the lab's hosts
+#   make bench        the benchmarks of test/bench
+#   make e2e-vagrant  the e2e tests on virtual machines
+#   make clean
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# A clone may belong to somebody else than root, and git refuses to speak of such.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
+
+TOOL := go tool -modfile=test/tools/go.mod
+# Reports of the last test run, one file of JSON lines for each part.
+REPORTS := .cache/reports
+# $(call tests,PART) is the program that runs a part's tests: arguments of go test follow.
+tests = mkdir -p $(REPORTS) && $(TOOL) gotestsum --format pkgname-and-test-fails --jsonfile $(REPORTS)/$(1).json --
+# Every package belongs to one part: nothing is forgotten when a folder is added.
+unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e)
+integration_packages = $$(go list ./... | grep -e /test/charts -e /test/kubeadm -e /test/lab)
+
+LAB_DIR := /var/lib/catamaran-lab
+LAB := bin/lab --dir $(LAB_DIR)
+INVENTORY := $(LAB_DIR)/site/inventory.yaml
+
+.PHONY: all setup build test lint components unit integration e2e e2e-vagrant bench bench-plan bench-apply summary demo demo-down clean root FORCE
+all: build
+
+setup:
+	.ci/setup
+
+build: bin/catamaran
+
+# go build knows what is up to date
+bin/catamaran: FORCE
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/catamaran
+
+bin/lab: FORCE
+	go build -o $@ ./test/lab
+
+# The linter and the lab's components share both processors; neither minds. Tests begin when both are done, since some
+# of them measure time.
+test: root
+	rm -rf $(REPORTS)
+	$(MAKE) -j2 lint components
+	$(MAKE) unit
+	$(MAKE) integration
+	$(MAKE) e2e
+	$(MAKE) summary
+
+lint:
+	$(TOOL) golangci-lint run ./...
+
+components: root bin/lab
+	bin/lab build
+
+unit:
+	$(call tests,unit) -race -timeout 15m $(unit_packages)
+
+integration: root components
+	$(call tests,integration) -race -timeout 20m $(integration_packages)
+
+e2e: root build components
+	$(call tests,e2e) -timeout 60m -count=1 ./test/e2e/...
+
+# A skipped test is one that nobody notices any more: it counts as failed.
+summary:
+	@cat $(REPORTS)/*.json 2>/dev/null | awk ' \
+	  /"Test":"/ && /"Action":"pass"/ { passed++ } \
+	  /"Test":"/ && /"Action":"fail"/ { failed++ } \
+	  /"Test":"/ && /"Action":"skip"/ { skipped++; print "skipped: " $$0 } \
+	  END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit !(passed && !failed && !skipped) }'
+
+e2e-vagrant:
+	vagrant up
+	go run ./test/vagrant -out .cache/vagrant/site/inventory.yaml
+	E2E_INVENTORY=$(CURDIR)/.cache/vagrant/site/inventory.yaml go test -timeout 120m -count=1 -v ./test/e2e/...
+
+bench: bench-plan bench-apply
+
+bench-plan: root build
+	go run ./test/bench/noop -catamaran bin/catamaran
+
+bench-apply: root build bin/lab
+	go run ./test/bench/coldapply
+
+demo: root setup
+	$(MAKE) build bin/lab
+	$(LAB) up --service 1+1 --workload 1+1
+	bin/catamaran apply -f $(INVENTORY) --yes
+	@echo; echo "== once more: nothing is left to do"
+	bin/catamaran apply -f $(INVENTORY) --yes
+	bin/catamaran plan -f $(INVENTORY)
+	@echo; echo "== what stands now"
+	bin/catamaran status -f $(INVENTORY)
+	@for c in service workload; do \
+	  node=$$([ $$c = service ] && echo sc-cp-1 || echo wc-cp-1); \
+	  echo; echo "== pods of the $$c cluster, by kubectl on $$node"; \
+	  bin/catamaran ssh -f $(INVENTORY) $$node -- sudo kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide; \
+	done
+	@echo; echo "== to look around (make demo-down removes it all):"
+	@for c in service workload; do echo "  KUBECONFIG=$(LAB_DIR)/site/cat0.catamaran/$$c.kubeconfig kubectl get nodes"; done
+	@echo "  bin/catamaran ssh -f $(INVENTORY) sc-cp-1"
+	@echo "  bin/catamaran journal -f $(INVENTORY)"
+	@echo "  $(LAB) status"
+
+demo-down: root bin/lab
+	$(LAB) down --purge
+
+clean:
+	rm -rf bin .cache
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make: this target makes network namespaces, mounts and control groups: run it as root (sudo make $(MAKECMDGOALS))" >&2; exit 1; }

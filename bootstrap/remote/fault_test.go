@@ -398,8 +398,8 @@ func TestCopy(t *testing.T) {
 		"sudo with a password":      {user: "asks", root: true, password: sudoPassword(canarySudo), path: "/run/c/asks/file", want: "root 640\n"},
 		"sudo with a useless one":   {user: "free", root: true, password: sudoPassword(canarySudo), path: "/run/c/useless/file", want: "root 640\n"},
 		"the login user's own":      {user: "plain", path: "/home/plain/new/file", want: "plain 640\n"},
-		"a name full of surprises":  {user: "root", root: true, path: "/run/c/it's $HOME \"`x\\ ü -rf*", want: "root 640\n"},
-		"a name that looks like -t": {user: "root", root: true, path: "/run/c/-t", want: "root 640\n"},
+		"a name full of surprises":  {user: "root", root: true, path: "/run/c/odd/it's $HOME \"`x\\ ü -rf*", want: "root 640\n"},
+		"a name that looks like -t": {user: "root", root: true, path: "/run/c/dash/-t", want: "root 640\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

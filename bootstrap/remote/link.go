@@ -140,9 +140,9 @@ func (l *link) open(ctx context.Context) (s *ssh.Session, done func(), err error
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}
-		s, err := l.newSession()
+		s, err := l.client.NewSession()
 		if err == nil {
-			return s, func() { l.turns <- struct{}{} }, nil
+			return s, l.giveBack, nil
 		}
 		var refused *ssh.OpenChannelError
 		if !errors.As(err, &refused) {
@@ -158,15 +158,10 @@ func (l *link) open(ctx context.Context) (s *ssh.Session, done func(), err error
 	}
 }
 
-// newSession tries twice: sshd frees the place of a session that has just ended only after it has read on.
-func (l *link) newSession() (*ssh.Session, error) {
-	s, err := l.client.NewSession()
-	var refused *ssh.OpenChannelError
-	if errors.As(err, &refused) {
-		if err := l.roundTrip(); err != nil {
-			return nil, err
-		}
-		s, err = l.client.NewSession()
-	}
-	return s, err
+// giveBack lets the next session begin once sshd has freed the place of the one that ended: it does so after reading on.
+func (l *link) giveBack() {
+	go func() {
+		_ = l.roundTrip() // on a dead link there is nothing to wait for
+		l.turns <- struct{}{}
+	}()
 }

@@ -1,81 +1,40 @@
-package embedded
-
-import (
-	"context"
-	"fmt"
-	"strings"
-	"time"
-
-	"k8s.io/client-go/rest"
-
-	"github.com/catamaran-k8s/catamaran/embedded/helm"
-)
-
-// Installer installs releases on one cluster. It connects at the first call.
-type Installer struct {
-	config *rest.Config
-	log    func(string)
-}
-
-// NewInstaller returns an installer for the cluster that config reaches; log is told what goes on, line by line.
-func NewInstaller(config *rest.Config, log func(string)) *Installer {
-	return &Installer{config, log}
-}
-
-// Apply installs or upgrades a release and returns when everything in it is ready; see helm.Cluster.Apply for what
-// happens when it fails or is cut off.
-func (i *Installer) Apply(ctx context.Context, r Release) error {
-	if r.chart == nil {
-		return fmt.Errorf("release %s was not made from an inventory: it has no chart", r.Name)
-	}
-	cluster, err := helm.NewCluster(i.config, i.log)
-	if err != nil {
-		return err
-	}
-	return cluster.Apply(ctx, helm.Release{
-		Name: r.Name, Namespace: r.Namespace, Chart: r.chart, Values: r.Values, Public: r.public,
-		PodSecurity: r.PodSecurity, Timeout: r.Timeout,
-		Labels: map[string]string{
-			helm.LabelDigest:  LabelDigest(r.Digest),
-			helm.LabelVersion: labelVersion(r.Version),
-		},
-	})
-}
-
-// Uninstall removes a release and waits until its objects are gone. Namespace, CRDs and volumes stay. What is not
-// installed is no error.
-func (i *Installer) Uninstall(ctx context.Context, namespace, name string, timeout time.Duration) error {
-	cluster, err := helm.NewCluster(i.config, i.log)
-	if err != nil {
-		return err
-	}
-	return cluster.Uninstall(ctx, namespace, name, timeout)
-}
-
-// Diff compares what the release would install with what its newest revision installed, as a unified diff, object by
-// object; empty: nothing would change. The content of Secrets shows as hashes.
-func (i *Installer) Diff(_ context.Context, r Release) (string, error) {
-	cluster, err := helm.NewCluster(i.config, i.log)
-	if err != nil {
-		return "", err
-	}
-	version, apis, err := cluster.Capabilities()
-	if err != nil {
-		return "", err
-	}
-	now, err := cluster.Manifest(r.Namespace, r.Name)
-	if err != nil {
-		return "", err
-	}
-	wanted, err := r.render(version, apis)
-	if err != nil {
-		return "", err
-	}
-	return helm.Diff(now, wanted.Manifest)
-}
-
-// labelVersion makes a chart version fit into a label: build metadata begins with "+", which labels refuse.
-func labelVersion(version string) string {
-	version = strings.ReplaceAll(version, "+", "_")
-	return strings.TrimRight(version[:min(len(version), 63)], "._-")
-}
+# Starts the unit $name, or finds it running, or finds that this very call started it before. The caller sets name, dir,
+# nonce and timeout (seconds). stdin is a tar of the unit's folder: nonce, script, run, ended and in/.
+set -eu
+umask 077
+units="${dir%/*}"
+mkdir -p "$units"
+# The input is read before the lock is taken: a shell that a dead link left waiting for input must hold nobody up.
+fresh="$(mktemp -d "$units/.new.XXXXXX")"
+trap 'rm -rf "$fresh"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+tar -x -f - -C "$fresh"
+mkdir -p "$fresh/in"
+: > "$fresh/output"
+exec 9> "$units/.lock.$name"
+flock 9
+while :; do
+  state="$(systemctl show -p ActiveState --value "$name.service")"
+  case "$state" in
+  activating | deactivating) sleep 0.05 ;;
+  *) break ;;
+  esac
+done
+case "$state" in
+active | reloading) [ -e "$dir/nonce" ] && [ "$(cat "$dir/nonce")" = "$nonce" ] || echo unit-attached >&2 ;;
+*)
+  # ended, but started by this call: the link was lost before the caller heard of it
+  if ! { [ -e "$dir/begun" ] && [ "$(cat "$dir/nonce")" = "$nonce" ]; }; then
+    systemctl reset-failed "$name.service" 2>/dev/null || true
+    rm -rf "$dir"
+    mv "$fresh" "$dir"
+    systemd-run --quiet --collect --unit="$name.service" --working-directory=/ \
+      --setenv=UNIT_STATE="$dir" --setenv=UNIT_DIR="$dir/in" --setenv=PATH="$PATH" --setenv=LC_ALL=C --setenv=HOME=/root \
+      --property=RuntimeMaxSec="$timeout" --property=TimeoutStopSec=10 --property=KillMode=control-group --property=ExecStopPost="/bin/sh $dir/ended" \
+      /bin/sh "$dir/run" 9>&-
+  fi
+  ;;
+esac
+rm -rf "$fresh"
+trap - EXIT HUP INT TERM PIPE
+exec 9>&-

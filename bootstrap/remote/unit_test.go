@@ -253,7 +253,11 @@ func TestUnitLinkLostAtEveryMoment(t *testing.T) {
 			_, err := RunUnit(testContext(t), h, Unit{Name: "shared", Script: "echo one; until [ -e /run/go ]; do sleep 0.02; done; echo two; exit 6"}, func(string) { once.Do(func() { close(begun) }) })
 			first <- err
 		}()
-		<-begun
+		select {
+		case <-begun:
+		case err := <-first:
+			require.Fail(t, "it ended before it began", "%v", err)
+		}
 		p := sshdtest.StartProxy(t, root.t.Port)
 		target := root.t
 		target.Port = p.Port
@@ -286,7 +290,11 @@ func TestUnitLinkLostAtEveryMoment(t *testing.T) {
 			_, err := RunUnit(ctx, h, Unit{Name: "left", Script: "echo one; until [ -e /run/go2 ]; do sleep 0.02; done; echo two"}, func(string) { once.Do(func() { close(begun) }) })
 			first <- err
 		}()
-		<-begun
+		select {
+		case <-begun:
+		case err := <-first:
+			require.Fail(t, "it ended before it began", "%v", err)
+		}
 		kill() // as if that run had been killed
 		require.ErrorIs(t, <-first, context.Canceled)
 		res, err := WaitUnit(testContext(t), root, "catamaran-left", func(l string) {

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +21,8 @@ type component struct {
 	// instead of components.NAME.enabled.
 	fallback  bool
 	decidedBy string
+	// everyNode: it gets ready only when every node of the inventory is.
+	everyNode bool
 	on        func(*inventory.Cluster) bool // for decidedBy
 	// values are what the inventory says elsewhere; components.NAME.values can not override these keys.
 	values func(*inventory.Inventory, *inventory.Cluster) map[string]any
@@ -56,7 +57,7 @@ func components() []component {
 			fallback: true, values: nothing,
 		},
 		{
-			name: "smoke", namespace: "smoke", podSecurity: "restricted", order: 90, timeout: 5 * time.Minute,
+			name: "smoke", namespace: "smoke", podSecurity: "restricted", order: 90, timeout: 5 * time.Minute, everyNode: true,
 			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
 				class := ""
 				if storage, ok := componentNamed("local-path"); ok && storage.enabled(inv, c) {
@@ -99,7 +100,7 @@ func (c component) release(inv *inventory.Inventory, name inventory.ClusterName)
 	}
 	values := helm.Merge(inv.Components[c.name].Values, c.values(inv, spec))
 	r := Release{
-		Cluster: name, Name: c.name, Namespace: c.namespace, Order: c.order, Timeout: c.timeout,
+		Cluster: name, Name: c.name, Namespace: c.namespace, Order: c.order, Timeout: c.timeout, EveryNode: c.everyNode,
 		Chart: ChartSource{Embedded: c.name}, Values: values, PodSecurity: c.podSecurity, chart: chart,
 		// no value of our charts is a secret
 		public: values,
@@ -111,7 +112,7 @@ func (c component) release(inv *inventory.Inventory, name inventory.ClusterName)
 func checkComponents(inv *inventory.Inventory) inventory.Errors {
 	var errs inventory.Errors
 	fail := func(field, hint, format string, args ...any) {
-		errs = append(errs, inventory.Error{File: inv.Path, Field: field, Message: fmt.Sprintf(format, args...), Hint: hint})
+		errs = append(errs, inv.Errorf(field, hint, format, args...))
 	}
 	for _, name := range slices.Sorted(maps.Keys(inv.Components)) {
 		field := "components." + name
@@ -183,11 +184,11 @@ func Validate(inv *inventory.Inventory) error {
 func fieldErrors(inv *inventory.Inventory, field string, err error) inventory.Errors {
 	var refused *helm.ValuesError
 	if !errors.As(err, &refused) {
-		return inventory.Errors{{File: inv.Path, Field: field, Message: err.Error()}}
+		return inventory.Errors{inv.Errorf(field, "", "%s", err)}
 	}
 	var errs inventory.Errors
 	for _, p := range refused.Problems {
-		errs = append(errs, inventory.Error{File: inv.Path, Field: strings.TrimSuffix(field+"."+p.Path, "."), Message: p.Message})
+		errs = append(errs, inv.Errorf(strings.TrimSuffix(field+"."+p.Path, "."), "", "%s", p.Message))
 	}
 	return errs
 }

@@ -36,6 +36,8 @@ type Release struct {
 	Digest string
 	// Version is the chart's version.
 	Version string
+	// EveryNode says that it gets ready only when every node of the cluster is: it is installed after them.
+	EveryNode bool
 	// Images are all the images that the rendered manifests use, sorted.
 	Images []string
 
@@ -83,7 +85,7 @@ func Releases(ctx context.Context, inv *inventory.Inventory, c inventory.Cluster
 		}
 		field := fmt.Sprintf("releases[%d]", i)
 		if slices.ContainsFunc(out, func(r Release) bool { return r.Name == own.Name && r.Namespace == own.Namespace }) {
-			errs = append(errs, inventory.Error{File: inv.Path, Field: field + ".name", Message: fmt.Sprintf("%s in %s is a release of catamaran's own", own.Name, own.Namespace), Hint: "choose another name or namespace"})
+			errs = append(errs, inv.Errorf(field+".name", "choose another name or namespace", "%s in %s is a release of catamaran's own", own.Name, own.Namespace))
 			continue
 		}
 		r, err := ownRelease(ctx, inv, own)

@@ -111,7 +111,6 @@ func (m *maker) cluster(name inventory.ClusterName) {
 	m.unknownNodes(v)
 	m.kubeconfig(v)
 	m.releases(v)
-	m.ready(v)
 }
 
 // mayForm refuses to found a second cluster beside one that merely can not be seen now.

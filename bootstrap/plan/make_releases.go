@@ -12,34 +12,53 @@ import (
 // kubeconfigRenewal is how long before its end an operator's kubeconfig is made anew.
 const kubeconfigRenewal = 30 * 24 * time.Hour
 
-// releases plans the Helm releases of a cluster, lower orders first, equal orders in parallel.
+// releases plans the Helm releases of a cluster, lower orders first, equal orders in parallel, and between them the wait
+// for its nodes: they get ready when the network plugin is there, and some releases only when all nodes are.
 func (m *maker) releases(v *view) {
-	if v.formed() && !v.answered {
-		return
-	}
-	if !v.formed() && !m.ids[id(v, v.lead().Name, "init")] {
+	forming := !v.formed() && m.ids[id(v, v.lead().Name, "init")]
+	if !forming && !v.answered {
 		return
 	}
 	releases := m.in.Releases[v.name]
 	sort.SliceStable(releases, func(i, j int) bool { return releases[i].Order < releases[j].Order })
+	for _, r := range releases {
+		if r.Name == string(v.spec.Network.CNI) {
+			m.release(v, r, nil)
+		}
+	}
+	ready := m.ready(v)
 	var done, current []string
 	order := -1 << 31
 	for _, r := range releases {
 		if r.Order != order {
 			done, current, order = append(done, current...), nil, r.Order
 		}
-		reason, same := releaseReason(v, r)
-		if same {
-			continue
+		needs := done
+		if r.EveryNode {
+			needs = append(done[:len(done):len(done)], ready...)
 		}
-		needs := append([]string{id(v, v.lead().Name, "init")}, done...)
-		current = append(current, m.add(Step{
-			ID: id(v, "release", r.Name), Cluster: v.name,
-			Title:  fmt.Sprintf("install %s %s in %s", r.Name, r.Version, r.Namespace),
-			Reason: reason, Needs: needs,
-			Task: InstallRelease{Release: r},
-		}))
+		if step := m.release(v, r, needs); step != "" {
+			current = append(current, step)
+		}
 	}
+}
+
+// release plans one release, unless that is done already; it returns the step's ID if there is one.
+func (m *maker) release(v *view, r embedded.Release, needs []string) string {
+	step := id(v, "release", r.Name)
+	if m.ids[step] {
+		return step
+	}
+	reason, same := releaseReason(v, r)
+	if same {
+		return ""
+	}
+	return m.add(Step{
+		ID: step, Cluster: v.name,
+		Title:  fmt.Sprintf("install %s %s in %s", r.Name, r.Version, r.Namespace),
+		Reason: reason, Needs: append([]string{id(v, v.lead().Name, "init")}, needs...),
+		Task: InstallRelease{Release: r},
+	})
 }
 
 // releaseReason says why a release must be installed or upgraded; same: it need not.
@@ -81,8 +100,9 @@ func (m *maker) kubeconfig(v *view) {
 }
 
 // ready plans waiting for every node that this plan adds or that is not ready now: a cluster is healthy when its nodes
-// are.
-func (m *maker) ready(v *view) {
+// are. It returns the steps.
+func (m *maker) ready(v *view) []string {
+	var steps []string
 	for _, n := range v.spec.PresentNodes() {
 		needs := []string{id(v, n.Name, "init"), id(v, n.Name, "join")}
 		reason := "it is new in the cluster"
@@ -96,10 +116,11 @@ func (m *maker) ready(v *view) {
 		if v.spec.Network.CNI != inventory.CNINone {
 			needs = append(needs, id(v, "release", string(v.spec.Network.CNI)))
 		}
-		m.add(Step{
+		steps = append(steps, m.add(Step{
 			ID: id(v, n.Name, "ready"), Cluster: v.name, Title: "wait until " + n.Name + " is ready",
 			Reason: reason, Needs: needs,
 			Task: AwaitReady{Cluster: v.name, Node: n.Name, Timeout: 5 * time.Minute},
-		})
+		}))
 	}
+	return steps
 }

@@ -44,6 +44,8 @@ func TestTheFirstPlanReadsLikeTheRecipe(t *testing.T) {
 	ready := step(t, p, "workload/wc-4/ready")
 	assert.Contains(t, ready.Needs, "workload/release/flannel", "without a CNI no node gets ready")
 	assert.Contains(t, step(t, p, "service/release/smoke").Needs, "service/release/flannel", "lower orders first")
+	assert.Subset(t, step(t, p, "workload/release/smoke").Needs, []string{"workload/wc-1/ready", "workload/wc-4/ready"}, "it needs every node")
+	assert.NotContains(t, step(t, p, "workload/release/flannel").Needs, "workload/wc-4/ready")
 }
 
 // Whatever subset of steps ended before the process died, going on ends in the same state, and no ended step is planned

@@ -66,8 +66,6 @@ func (t MakeMember) Do(ctx context.Context, env Env, log func(string)) error {
 			}
 			s.put(p, mode, content)
 		}
-	} else {
-		s.put(caFile, 0o644, secrets.CA.Cert)
 	}
 	s.keep("kubeadm.yaml", string(config))
 	s.keep("config.yaml", t.Config)

@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -20,15 +21,18 @@ func runUnit(ctx context.Context, env Env, node, name, script string, files map[
 		Script:  script,
 		Files:   files,
 		Timeout: unitTimeout,
-	}, log)
+	}, func(line string) { log(colour.ReplaceAllString(line, "")) })
 	if err != nil {
 		return err
 	}
 	if res.ExitCode != 0 {
-		return fmt.Errorf("%s: %s ended with status %d: %s", node, name, res.ExitCode, lastLines(res.Output, 12))
+		return fmt.Errorf("%s: %s ended with status %d: %s", node, name, res.ExitCode, lastLines(colour.ReplaceAllString(res.Output, ""), 12))
 	}
 	return nil
 }
+
+// colour matches terminal colours, which kubeadm's checks print even where there is no terminal.
+var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // unitName is stable between runs, so that the next apply finds a unit that outlived this one.
 func unitName(node, name string) string {

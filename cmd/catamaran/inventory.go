@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/catamaran-k8s/catamaran/embedded"
 	"github.com/catamaran-k8s/catamaran/inventory"
 	"github.com/catamaran-k8s/catamaran/inventory/ansible"
 )
@@ -112,6 +113,9 @@ func newInventoryValidate(g *global) *cobra.Command {
 			}
 			inv, warnings, err := inventory.LoadWithWarnings(path)
 			printWarnings(cmd.ErrOrStderr(), warnings)
+			if err == nil {
+				err = embedded.Validate(inv)
+			}
 			var errs inventory.Errors
 			if errors.As(err, &errs) {
 				for _, e := range errs {

@@ -29,7 +29,7 @@ func (h *Host) Copy(ctx context.Context, f File) error {
 	talked := make(chan error, 1)
 	go func() {
 		err := talk(send, receive, f)
-		_ = send.CloseWithError(err) // nil is the end of the input
+		_ = send.Close() // scp tells a whole file from a part of one
 		_ = receive.Close()
 		talked <- err
 	}()
@@ -45,8 +45,9 @@ func (h *Host) Copy(ctx context.Context, f File) error {
 		return h.fail("copy", Permanent, "", fmt.Errorf("%s: %w", f.Path, content))
 	case err == nil && said == nil:
 		return nil
+	case errors.As(err, &exit) && said != nil && len(exit.Result.Stderr) == 0:
+		return h.fail("copy", Permanent, "", fmt.Errorf("%s: %w", f.Path, said)) // scp tells the sender, not stderr
 	case errors.As(err, &exit):
-		// the script's own words say more than scp's protocol
 		return h.fail("copy", Permanent, "", fmt.Errorf("%s: %w", f.Path, exit))
 	case errors.As(err, &perr):
 		return h.fail(opOf(perr), perr.Kind, perr.Hint, fmt.Errorf("%s: %w", f.Path, perr.Err))

@@ -36,7 +36,7 @@ func (h *Host) Run(ctx context.Context, c Command) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r := &run{l: l, command: command, stdin: stdin, stdout: &limited{max: maxOutput}, stderr: &limited{max: maxOutput}}
+	r := &run{l: l, command: command, stdin: stdin, failed: make(chan error, 1), stdout: &limited{max: maxOutput}, stderr: &limited{max: maxOutput}}
 	r.out, r.errs = &output{to: r.stdout}, &output{to: r.stderr}
 	if c.Stdout != nil {
 		r.out.to = c.Stdout
@@ -48,6 +48,9 @@ func (h *Host) Run(ctx context.Context, c Command) (Result, error) {
 	case <-ctx.Done():
 		r.abandon()
 		return Result{}, h.fail("run", Passing, "", ctx.Err())
+	case failed := <-r.failed:
+		r.abandon() // half an input must not look like a whole one
+		return Result{}, h.fail("run", Permanent, "", fmt.Errorf("the script's input can not be read: %w", failed))
 	}
 	var exit *ssh.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -61,6 +64,7 @@ type run struct {
 	l              *link
 	command        string
 	stdin          io.Reader
+	failed         chan error // receives what reading stdin failed with
 	out, errs      *output
 	stdout, stderr *limited
 
@@ -89,7 +93,7 @@ func (r *run) do(ctx context.Context) error {
 	r.mu.Lock()
 	r.session = s
 	if !r.abandoned {
-		r.in = feed(w, r.stdin, func() { terminate(s) })
+		r.in = feed(w, r.stdin, func(err error) { r.failed <- err })
 	}
 	in := r.in
 	r.mu.Unlock()
@@ -99,9 +103,6 @@ func (r *run) do(ctx context.Context) error {
 	}
 	err = s.Wait()
 	in.stop()
-	if failed := in.failure(); failed != nil {
-		return inputError{failed}
-	}
 	return err
 }
 
@@ -125,11 +126,6 @@ func terminate(s *ssh.Session) {
 	_ = s.Signal(ssh.SIGTERM) // either is allowed to find the script gone
 	_ = s.Close()
 }
-
-// inputError is what reading the caller's input failed with.
-type inputError struct{ error }
-
-func (e inputError) Unwrap() error { return e.error }
 
 // command is what sshd is asked to run, and what it reads.
 func (h *Host) command(c Command) (string, io.Reader, error) {
@@ -172,10 +168,7 @@ func (h *Host) ended(c Command, r *run, err error) (Result, error) {
 	res := Result{Stdout: r.stdout.b.Bytes(), Stderr: r.stderr.b.Bytes()}
 	var exit *ssh.ExitError
 	var missing *ssh.ExitMissingError
-	var input inputError
 	switch {
-	case errors.As(err, &input):
-		return res, h.fail("run", Permanent, "", fmt.Errorf("the script's input can not be read: %w", input.error))
 	case errors.Is(err, errNoSessions):
 		return res, h.fail("run", Permanent, "is MaxSessions of its sshd 0, or is the account for forwarding only?", err)
 	case errors.As(err, &missing):

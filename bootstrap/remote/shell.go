@@ -70,7 +70,7 @@ func (h *Host) Shell(ctx context.Context, s Shell) (int, error) {
 		s.Stdin = strings.NewReader("")
 	}
 	// not by session.Stdin: the end of the shell would wait for one more key
-	in := feed(stdin, s.Stdin, func() { _ = session.Close() })
+	in := feed(stdin, s.Stdin, func(error) { _ = session.Close() })
 	defer in.stop()
 	err = session.Wait()
 	var exit *ssh.ExitError

@@ -77,23 +77,22 @@ func (l *limited) Write(p []byte) (int, error) {
 // not wait for it.
 type input struct {
 	r       io.Reader
+	err     error // the reader's, used by the feeding goroutine alone
 	stopped atomic.Bool
 	done    chan struct{}
-	err     error // of the reader; to be read after done
 }
 
-// feed copies r to w in the background and closes w.
-func feed(w io.WriteCloser, r io.Reader, failed func()) *input {
+// feed copies r to w in the background and closes w; when r fails it calls failed instead, and leaves w open.
+func feed(w io.WriteCloser, r io.Reader, failed func(error)) *input {
 	in := &input{r: r, done: make(chan struct{})}
 	go func() {
 		defer close(in.done)
-		_, err := io.Copy(w, in)
-		if in.err != nil && err != nil {
-			failed() // w must not look complete
+		_, _ = io.Copy(w, in) // a script that has ended takes no more, which is no error
+		if in.err != nil {
+			failed(in.err)
 			return
 		}
-		in.err = nil
-		_ = w.Close() // fails when the script has ended, which is no error
+		_ = w.Close() // as above
 	}()
 	return in
 }
@@ -118,15 +117,5 @@ func (in *input) stop() {
 	select {
 	case <-in.done:
 	case <-t.C:
-	}
-}
-
-// failure is what reading the input failed with, as far as it is known.
-func (in *input) failure() error {
-	select {
-	case <-in.done:
-		return in.err
-	default:
-		return nil
 	}
 }

@@ -33,7 +33,7 @@ func testOptions(t *testing.T) Options {
 	t.Helper()
 	requireRoot(t)
 	// not t.TempDir: /tmp may lie in memory or on an overlay
-	dir, err := os.MkdirTemp("/var/tmp", "catamaran-lab-test-")
+	dir, err := os.MkdirTemp("/var/tmp", "catamaran-lab-test-") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		assert.NoError(t, Down(context.Background(), dir, testName, true, func(l string) { t.Log(l) }))
@@ -275,6 +275,18 @@ func TestHostsLikeMachines(t *testing.T) {
 		now := status(t, l, "spare-1")
 		assert.Equal(t, Running, now.Power)
 		assert.NotEqual(t, s.Init, now.Init)
+	})
+	t.Run("a host with another key is refused", func(t *testing.T) {
+		path := l.hostDir("spare-1", "identity", "ssh_host_ed25519_key.pub")
+		mine, err := os.ReadFile(path)
+		require.NoError(t, err)
+		other, err := os.ReadFile(l.hostDir("spare-2", "identity", "ssh_host_ed25519_key.pub"))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, other, 0o644))
+		_, err = l.Run(ctx, "spare-1", "root", "true")
+		assert.ErrorContains(t, err, "host key mismatch")
+		require.NoError(t, os.WriteFile(path, mine, 0o644))
+		run(t, l, "spare-1", "true")
 	})
 	t.Run("unknown host", func(t *testing.T) {
 		assert.ErrorContains(t, l.Stop(ctx, "sc-cp-9"), "there are sc-cp-1, spare-1, spare-2")

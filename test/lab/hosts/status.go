@@ -5,9 +5,10 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/catamaran-k8s/catamaran/inventory"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/rootfs"
-	"golang.org/x/crypto/ssh"
 )
 
 // Status is everything about a lab that other programs need to use it.

@@ -117,6 +117,8 @@ type upping struct {
 	before []Host // the hosts that were there
 	mu     sync.Mutex
 	booted []Host
+
+	features machine.Features
 }
 
 func (u *upping) run(ctx context.Context) error {
@@ -143,6 +145,9 @@ func (u *upping) run(ctx context.Context) error {
 	} else if !slices.Equal(l.state.Rootfs, root) {
 		o.Log("the hosts keep the root file system they were made with; `down --purge` and `up` give them the newer one")
 	}
+	if u.features, err = machine.Detect(ctx, l.debian()); err != nil {
+		return err
+	}
 	if err := l.save(); err != nil {
 		return err
 	}
@@ -166,8 +171,14 @@ func (u *upping) run(ctx context.Context) error {
 	if err := u.boot(ctx); err != nil {
 		return err
 	}
-	return u.writeInventory(ctx)
+	if err := u.warn(); err != nil {
+		return err
+	}
+	return u.writeInventory()
 }
+
+// debian is the layer that has the distribution's programs.
+func (l *Lab) debian() string { return l.state.Rootfs[len(l.state.Rootfs)-1] }
 
 // plan adds the wanted hosts that the lab does not have.
 func (u *upping) plan() error {
@@ -205,6 +216,24 @@ func (u *upping) plan() error {
 		}
 	}
 	return nil
+}
+
+// warn says what hosts can live with and Kubernetes can not.
+func (u *upping) warn() error {
+	planes := 0
+	for _, h := range u.lab.state.Hosts {
+		if h.Role == inventory.ControlPlane {
+			planes++
+		}
+	}
+	if !u.features.BridgeNetfilter {
+		u.o.Log("WARNING: net.bridge.bridge-nf-call-iptables does not exist in a host's network namespace: Services will not work between pods of one node")
+	}
+	warning, err := machine.InotifyWarning(planes, len(u.lab.state.Hosts)-planes)
+	if warning != "" {
+		u.o.Log(warning)
+	}
+	return err
 }
 
 // boot starts all hosts at once.
@@ -285,10 +314,14 @@ func (l *Lab) installProgram() error {
 
 // Render returns the inventory of the lab as it is now; nil when it has no cluster.
 func (l *Lab) Render(ctx context.Context) ([]byte, error) {
-	features, err := machine.Detect(ctx, l.state.Rootfs[len(l.state.Rootfs)-1])
+	features, err := machine.Detect(ctx, l.debian())
 	if err != nil {
 		return nil, err
 	}
+	return l.renderHere(features)
+}
+
+func (l *Lab) renderHere(features machine.Features) ([]byte, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(l.dir, &disk); err != nil {
 		return nil, fmt.Errorf("statfs %s: %w", l.dir, err)
@@ -339,9 +372,9 @@ func (l *Lab) render(features machine.Features, diskFreeGiB int) ([]byte, error)
 }
 
 // writeInventory writes inventory.yaml, unless somebody else changed it since.
-func (u *upping) writeInventory(ctx context.Context) error {
+func (u *upping) writeInventory() error {
 	l := u.lab
-	data, err := l.Render(ctx)
+	data, err := l.renderHere(u.features)
 	if err != nil || data == nil {
 		return err
 	}

@@ -183,10 +183,7 @@ func (g Group) Processes() ([]int, error) {
 			if err != nil || d.Name() != "cgroup.procs" {
 				return err
 			}
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return nil // removed meanwhile; a threaded v2 group can not be read and has its processes above
-			}
+			data, _ := os.ReadFile(path) // removed meanwhile; a threaded v2 group can not be read and has its processes above
 			for _, f := range strings.Fields(string(data)) {
 				if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
 					seen[pid] = true

@@ -33,6 +33,7 @@ var packages = []string{
 // masked are units that make no sense in a system container, or would start work at a time of their own.
 var masked = []string{
 	"console-getty.service", "getty@.service", "systemd-udevd.service", "systemd-modules-load.service",
+	"systemd-ask-password-console.path", "systemd-ask-password-wall.path",
 	"sys-kernel-debug.mount", "sys-kernel-tracing.mount", // the machine's, and writable
 	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
 }
@@ -62,7 +63,7 @@ var files embed.FS
 func digest(parts ...any) string {
 	h := sha256.New()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%q\n", p) // a map prints in the order of its keys
+		_, _ = fmt.Fprintf(h, "%q\n", p) // a hash takes everything; a map prints in the order of its keys
 	}
 	return hex.EncodeToString(h.Sum(nil))[:16]
 }

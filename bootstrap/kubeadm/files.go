@@ -47,10 +47,10 @@ anonymous:
 // KubeVIPImage carries the VIP.
 const KubeVIPImage = "ghcr.io/kube-vip/kube-vip:v1.0.0"
 
-// KubeVIP is kube-vip's static pod: ARP announcements by the holder of a lease. kubeconfig is a path on the node: while
-// the cluster is founded only super-admin.conf has rights, later admin.conf does. hostAliases make it speak to the API
-// server of its own node, which the VIP can not yet reach.
-func KubeVIP(spec *inventory.Cluster, iface, kubeconfig string) string {
+// KubeVIP is kube-vip's static pod: ARP announcements by the holder of a lease. It is written when the node is a member:
+// admin.conf has no rights before. hostAliases make it speak to the API server of its own node, not through the VIP that
+// it is to carry.
+func KubeVIP(spec *inventory.Cluster, iface string) string {
 	return fmt.Sprintf(`# written by catamaran
 apiVersion: v1
 kind: Pod
@@ -60,6 +60,8 @@ metadata:
   labels: {app.kubernetes.io/name: kube-vip}
 spec:
   hostNetwork: true
+  # both, as in kubeadm's own static pods: the class alone means nothing to a kubelet without an API server
+  priority: 2000001000
   priorityClassName: system-node-critical
   hostAliases:
   - ip: 127.0.0.1
@@ -71,7 +73,7 @@ spec:
     args: [manager]
     env:
     - {name: vip_arp, value: "true"}
-    - {name: port, value: "%[5]d"}
+    - {name: port, value: "%[4]d"}
     - {name: vip_interface, value: %[2]q}
     - {name: vip_subnet, value: "32"}
     - {name: cp_enable, value: "true"}
@@ -97,6 +99,6 @@ spec:
     - {name: kubeconfig, mountPath: /etc/kubernetes/admin.conf, readOnly: true}
   volumes:
   - name: kubeconfig
-    hostPath: {path: %[4]s, type: File}
-`, KubeVIPImage, iface, spec.Endpoint.Address, kubeconfig, BindPort)
+    hostPath: {path: /etc/kubernetes/admin.conf, type: File}
+`, KubeVIPImage, iface, spec.Endpoint.Address, BindPort)
 }

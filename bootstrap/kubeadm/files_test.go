@@ -65,7 +65,7 @@ func TestFiles(t *testing.T) {
 		require.Equal(t, []string{"/livez", "/readyz", "/healthz", "/api/v1/namespaces/kube-public/configmaps/cluster-info"}, paths)
 	})
 	t.Run("kube-vip", func(t *testing.T) {
-		file := KubeVIP(spec(inventory.EndpointVIP), "eth0", "/etc/kubernetes/admin.conf")
+		file := KubeVIP(spec(inventory.EndpointVIP), "eth0")
 		golden(t, "kube-vip.yaml", file)
 		pod := strictly(t, file, corev1.AddToScheme).(*corev1.Pod)
 		require.True(t, pod.Spec.HostNetwork)

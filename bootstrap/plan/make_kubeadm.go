@@ -30,19 +30,26 @@ func (m *maker) kubeadmConfig(v *view, n *inventory.Node) (string, kubeadm.Input
 	return string(shared), in, err
 }
 
-// kubeVIP renders the manifest of a control plane's kube-vip, and the one that is used while the cluster is founded:
-// until then only super-admin.conf has rights.
-func (m *maker) kubeVIP(v *view, n *inventory.Node, f *host.Facts) (manifest, founding string, err error) {
+// vip is who carries the cluster's virtual address on a control plane, and where; nil: there is none.
+func (m *maker) vip(v *view, n *inventory.Node, f *host.Facts) (*VIP, error) {
 	if n.Role != inventory.ControlPlane || v.spec.Endpoint.Mode != inventory.EndpointVIP {
-		return "", "", nil
+		return nil, nil //nolint:nilnil // no VIP is no error
 	}
 	iface := v.spec.Endpoint.Interface
 	if iface == "" {
 		if iface = interfaceOf(f, m.address(n)); iface == "" {
-			return "", "", fmt.Errorf("no network interface has the address %s: name the one that carries the VIP in clusters.%s.endpoint.interface", m.address(n), v.name)
+			return nil, fmt.Errorf("no network interface has the address %s: name the one that carries the VIP in clusters.%s.endpoint.interface", m.address(n), v.name)
 		}
 	}
-	return kubeadm.KubeVIP(v.spec, iface, adminConf), kubeadm.KubeVIP(v.spec, iface, superAdminConf), nil
+	return &VIP{Address: v.spec.Endpoint.Address, Interface: iface, Manifest: kubeadm.KubeVIP(v.spec, iface)}, nil
+}
+
+// vipOf is a cluster's virtual address; empty where it has none.
+func vipOf(v *view) string {
+	if v.spec.Endpoint.Mode != inventory.EndpointVIP {
+		return ""
+	}
+	return v.spec.Endpoint.Address
 }
 
 func interfaceOf(f *host.Facts, address string) string {

@@ -54,7 +54,7 @@ func (m *maker) member(v *view, n *inventory.Node, f *host.Facts, needs []string
 		m.fail("%s: %w", n.Name, err)
 		return
 	}
-	vip, vipInit, err := m.kubeVIP(v, n, f)
+	vip, err := m.vip(v, n, f)
 	if err != nil {
 		m.fail("%s: %w", n.Name, err)
 		return
@@ -70,7 +70,7 @@ func (m *maker) member(v *view, n *inventory.Node, f *host.Facts, needs []string
 	}
 	task := MakeMember{
 		Cluster: v.name, Node: n.Name, Role: n.Role, Address: m.address(n), Init: founder,
-		Config: config, Kubeadm: in, Member: memberMark{m.in.Inventory.Metadata.Name, v.name, n.Name, n.Role}.text(), KubeVIP: vip, KubeVIPInit: vipInit,
+		Config: config, Kubeadm: in, Member: memberMark{m.in.Inventory.Metadata.Name, v.name, n.Name, n.Role}.text(), VIP: vip,
 	}
 	needs = append(needs, id(v, "secrets"))
 	s := Step{ID: id(v, n.Name, "join"), Cluster: v.name, Node: n.Name, Needs: needs, Task: task}
@@ -96,7 +96,7 @@ func (m *maker) member(v *view, n *inventory.Node, f *host.Facts, needs []string
 }
 
 // keepMember plans what an existing member lacks.
-func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config string, in kubeadm.Input, vip string) {
+func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config string, in kubeadm.Input, vip *VIP) {
 	m.checkAuthority(v, n, f)
 	if have := f.Files[kubeadmFile]; have.SHA256 != sum(config) {
 		lock := ""
@@ -111,12 +111,12 @@ func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config str
 			Task:  Reconfigure{Cluster: v.name, Node: n.Name, Role: n.Role, Config: config, Kubeadm: in},
 		})
 	}
-	if vip != "" && f.Files[kubeVIPFile].SHA256 != sum(vip) {
+	if vip != nil && f.Files[kubeVIPFile].SHA256 != sum(vip.Manifest) {
 		m.add(Step{
 			ID: id(v, n.Name, "kube-vip"), Cluster: v.name, Node: n.Name, Lock: id(v, "etcd"),
 			Title: "write kube-vip's manifest", Reason: "it differs",
-			Files: []FileChange{{Path: kubeVIPFile, Mode: "0600", Before: f.Files[kubeVIPFile].Content, After: vip, Exists: has(f, kubeVIPFile)}},
-			Task:  WriteStaticPod{Node: n.Name, Path: kubeVIPFile, Content: vip},
+			Files: []FileChange{{Path: kubeVIPFile, Mode: "0600", Before: f.Files[kubeVIPFile].Content, After: vip.Manifest, Exists: has(f, kubeVIPFile)}},
+			Task:  WriteStaticPod{Node: n.Name, Path: kubeVIPFile, Content: vip.Manifest},
 		})
 	}
 	if left, err := certificateLeft(f.Certificates[servingCert], m.in.Now); err != nil || left < servingRenewal {

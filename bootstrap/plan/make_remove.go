@@ -34,7 +34,7 @@ func (m *maker) remove(v *view, n *inventory.Node, f *host.Facts, reason string)
 		m.add(Step{
 			ID: id(v, n.Name, "reset"), Cluster: v.name, Node: n.Name, Title: "reset the machine", Reason: reason,
 			Needs: []string{id(v, n.Name, "drain")}, Lock: lock,
-			Task: ResetNode{Node: n.Name},
+			Task: ResetNode{Node: n.Name, VIP: vipOf(v)},
 		})
 	}
 	if inCluster {

@@ -54,6 +54,6 @@ func (m *maker) resetMachine(v *view, n *inventory.Node) {
 	}
 	m.add(Step{
 		ID: id(v, n.Name, "reset"), Cluster: v.name, Node: n.Name, Title: "reset the machine", Reason: reason,
-		Task: ResetNode{Node: n.Name},
+		Task: ResetNode{Node: n.Name, VIP: vipOf(v)},
 	})
 }

@@ -17,5 +17,4 @@ const (
 	servingCert    = "/var/lib/kubelet/pki/catamaran-serving.crt"
 	servingKey     = "/var/lib/kubelet/pki/catamaran-serving.key"
 	adminConf      = "/etc/kubernetes/admin.conf"
-	superAdminConf = "/etc/kubernetes/super-admin.conf"
 )

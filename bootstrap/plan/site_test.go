@@ -278,8 +278,8 @@ func (s *site) join(t MakeMember) {
 	if t.Role == inventory.ControlPlane {
 		shared.Etcd = append(shared.Etcd, host.EtcdMember{Name: t.Node, ID: "id-" + t.Node, Healthy: true})
 		f.Cluster = shared
-		if t.KubeVIP != "" {
-			s.write(t.Node, kubeVIPFile, "0600", t.KubeVIP)
+		if t.VIP != nil {
+			s.write(t.Node, kubeVIPFile, "0600", t.VIP.Manifest)
 		}
 	}
 	s.write(t.Node, memberFile, "0644", t.Member)

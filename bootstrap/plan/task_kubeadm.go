@@ -37,8 +37,15 @@ type MakeMember struct {
 	Kubeadm kubeadm.Input `json:"-"`
 	// Member is the content of the file that marks the node as ours.
 	Member string
-	// KubeVIP is the manifest of the node's kube-vip, KubeVIPInit the one while the cluster is founded; empty without VIP.
-	KubeVIP, KubeVIPInit string
+	// VIP is nil where the endpoint is none, and on workers.
+	VIP *VIP
+}
+
+// VIP is a cluster's virtual address on one control plane.
+type VIP struct {
+	Address, Interface string
+	// Manifest is kube-vip's static pod.
+	Manifest string
 }
 
 // Do implements Task.
@@ -70,9 +77,8 @@ func (t MakeMember) Do(ctx context.Context, env Env, log func(string)) error {
 	s.keep("kubeadm.yaml", string(config))
 	s.keep("config.yaml", t.Config)
 	s.keep("member.json", t.Member)
-	if t.KubeVIP != "" {
-		s.keep("kube-vip.yaml", t.KubeVIP)
-		s.keep("kube-vip-init.yaml", t.KubeVIPInit)
+	if t.VIP != nil {
+		s.keep("kube-vip.yaml", t.VIP.Manifest)
 	}
 	name := "join"
 	if t.Init {
@@ -110,20 +116,29 @@ fi
 `, attemptFile, memberFile, kubeadm.CRISocket)
 	b.WriteString(s.install())
 	if t.Init {
-		if t.KubeVIP != "" {
-			fmt.Fprintf(&b, "install -D -m 0600 \"$UNIT_DIR/kube-vip-init.yaml\" %s\n", kubeVIPFile)
+		if t.VIP != nil {
+			// kubeadm speaks to the endpoint while nobody can carry it yet; kube-vip takes it over
+			fmt.Fprintf(&b, "ip addr replace %s dev %s\n", hostPrefix(t.VIP.Address), t.VIP.Interface)
 		}
 		fmt.Fprintf(&b, "kubeadm init --config \"$UNIT_DIR/kubeadm.yaml\" --skip-phases %s\n", kubeadm.SkipPhasesInit)
 	} else {
 		b.WriteString("kubeadm join --config \"$UNIT_DIR/kubeadm.yaml\"\n")
 	}
-	if t.KubeVIP != "" {
+	if t.VIP != nil {
 		b.WriteString(replaceFile("kube-vip.yaml", kubeVIPFile, "0600"))
 	}
 	b.WriteString(replaceFile("config.yaml", kubeadmFile, "0600"))
 	b.WriteString(replaceFile("member.json", memberFile, "0644"))
 	fmt.Fprintf(&b, "rm -f %s\n", attemptFile)
 	return b.String()
+}
+
+// hostPrefix is an address as a network of its own.
+func hostPrefix(address string) string {
+	if strings.Contains(address, ":") {
+		return address + "/128"
+	}
+	return address + "/32"
 }
 
 // replaceFile installs a staged file beside its destination and renames it. The beside name starts with a dot, so

@@ -178,11 +178,9 @@ func (p *preparation) member(t plan.MakeMember) error {
 		return err
 	}
 	p.put(t.Node, "/root/kubeadm.yaml", 0o600, string(config))
-	if t.KubeVIP != "" {
-		p.put(t.Node, "/root/kube-vip.yaml", 0o600, t.KubeVIP)
-	}
-	if t.Init && t.KubeVIPInit != "" {
-		p.put(t.Node, "/root/kube-vip-init.yaml", 0o600, t.KubeVIPInit)
+	if t.VIP != nil {
+		p.put(t.Node, "/root/kube-vip.yaml", 0o600, t.VIP.Manifest)
+		p.put(t.Node, "/root/vip", 0o600, t.VIP.Address+"/32 dev "+t.VIP.Interface)
 	}
 	p.machines = append(p.machines, m)
 	return nil

@@ -24,7 +24,7 @@ machine() {
   on "$address" 'ctr -n k8s.io images import --local --no-unpack=false - >/dev/null' < "images-$cluster-$kind.tar"
   if [ "$role" = init ]; then
     on "$address" 'set -e
-      [ ! -e /root/kube-vip-init.yaml ] || install -D -m 0600 /root/kube-vip-init.yaml /etc/kubernetes/manifests/kube-vip.yaml
+      [ ! -e /root/vip ] || ip addr replace $(cat /root/vip)
       kubeadm init --config /root/kubeadm.yaml --skip-phases show-join-command
       [ ! -e /root/kube-vip.yaml ] || install -m 0600 /root/kube-vip.yaml /etc/kubernetes/manifests/kube-vip.yaml' < /dev/null
     : > "$cluster.founded"

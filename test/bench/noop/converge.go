@@ -172,8 +172,8 @@ func (c *converger) write(f *host.Facts, p, mode, content string) {
 func (c *converger) joined(t plan.MakeMember) error {
 	f, sec := c.in.Facts[t.Node], c.secrets[t.Cluster]
 	kept := map[string]string{"member.json": t.Member, "kubeadm.yaml": t.Config}
-	if t.KubeVIP != "" {
-		kept["kube-vip.yaml"] = t.KubeVIP
+	if t.VIP != nil {
+		kept["kube-vip.yaml"] = t.VIP.Manifest
 	}
 	for _, p := range c.queries[t.Node].Content {
 		if content, ok := kept[path.Base(p)]; ok {

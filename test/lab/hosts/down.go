@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/cgroup"
+	"github.com/catamaran-k8s/catamaran/test/lab/hosts/machine"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/network"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/process"
 )
@@ -66,6 +67,9 @@ func (l *Lab) down(ctx context.Context, cut, purge bool, logLine func(string)) e
 	if err := l.sweep(); err != nil {
 		logLine(err.Error())
 	}
+	if err := l.lower(logLine); err != nil {
+		return err
+	}
 	left, err := Leftovers(l.dir, l.state.Name)
 	if err != nil {
 		return err
@@ -77,6 +81,26 @@ func (l *Lab) down(ctx context.Context, cut, purge bool, logLine func(string)) e
 		return nil
 	}
 	return l.purge()
+}
+
+// lower puts the machine's limit back that `up` raised, unless another lab still runs and may need it.
+func (l *Lab) lower(logLine func(string)) error {
+	if l.state.Inotify == 0 {
+		return nil
+	}
+	others, err := cgroup.Existing(groupPath(""))
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		logLine(fmt.Sprintf("another lab runs: %s stays raised; it was %d", machine.Inotify, l.state.Inotify))
+		return nil
+	}
+	if err := machine.SetInotify(machine.Inotify, l.state.Inotify); err != nil {
+		return err
+	}
+	l.state.Inotify = 0
+	return l.save()
 }
 
 // sweep removes what belongs to the lab by its name, whoever made it and whatever became of them.

@@ -39,6 +39,8 @@ type state struct {
 	Bundle     string       `json:"bundle,omitempty"`
 	// Rootfs are the layers below every host's disk, the upper one first.
 	Rootfs []string `json:"rootfs"`
+	// Inotify is what the machine's limit of inotify instances was before the lab raised it; 0: it did not.
+	Inotify int `json:"inotify,omitempty"`
 	// Inventory is the digest of inventory.yaml as the lab wrote it last.
 	Inventory string `json:"inventory,omitempty"`
 	Hosts     []Host `json:"hosts"`

@@ -168,10 +168,10 @@ func (u *upping) run(ctx context.Context) error {
 	if err := l.bridge().Up(); err != nil {
 		return err
 	}
-	if err := u.boot(ctx); err != nil {
+	if err := u.raise(); err != nil {
 		return err
 	}
-	if err := u.warn(); err != nil {
+	if err := u.boot(ctx); err != nil {
 		return err
 	}
 	return u.writeInventory()
@@ -218,10 +218,11 @@ func (u *upping) plan() error {
 	return nil
 }
 
-// warn says what hosts can live with and Kubernetes can not.
-func (u *upping) warn() error {
+// raise makes room in the machine's limits before anything is booted, and says what the kernel lacks.
+func (u *upping) raise() error {
+	l := u.lab
 	planes := 0
-	for _, h := range u.lab.state.Hosts {
+	for _, h := range l.state.Hosts {
 		if h.Role == inventory.ControlPlane {
 			planes++
 		}
@@ -229,11 +230,15 @@ func (u *upping) warn() error {
 	if !u.features.BridgeNetfilter {
 		u.o.Log("WARNING: net.bridge.bridge-nf-call-iptables does not exist in a host's network namespace: Services will not work between pods of one node")
 	}
-	warning, err := machine.InotifyWarning(planes, len(u.lab.state.Hosts)-planes)
-	if warning != "" {
-		u.o.Log(warning)
+	was, err := machine.RaiseInotify(machine.Inotify, planes, len(l.state.Hosts)-planes)
+	if err != nil || was == 0 {
+		return err
 	}
-	return err
+	u.o.Log(fmt.Sprintf("raised %s from %d; `down` puts it back", machine.Inotify, was))
+	if l.state.Inotify == 0 {
+		l.state.Inotify = was
+	}
+	return l.save()
 }
 
 // boot starts all hosts at once.

@@ -395,3 +395,20 @@ func write(dir, file, value string) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+// Existing lists the groups of any hierarchy whose path begins with prefix.
+func Existing(prefix string) ([]string, error) {
+	hs, err := Hierarchies()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, h := range hs {
+		found, err := filepath.Glob(filepath.Join(h.Path, prefix) + "*")
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
+}

@@ -63,39 +63,6 @@ func Detect(ctx context.Context, rootfs string) (Features, error) {
 	return f, ns.Close()
 }
 
-// What hosts take of fs.inotify.max_user_instances. Measured with Kubernetes 1.37.2: systemd and its friends 4, kubelet and
-// containerd 9, kube-proxy 1, and on a control plane API server and controller manager 7 each. All hosts share the
-// machine's number, since they all run as its root; the machine itself needs some too.
-const (
-	inotifyControlPlane = 28
-	inotifyOther        = 14
-	inotifyMachine      = 20
-)
-
-// InotifyWarning returns what is wrong when so many hosts can not run Kubernetes at once, and what to do; "" when they
-// can. The lab changes nothing that belongs to the whole machine.
-func InotifyWarning(controlPlanes, others int) (string, error) {
-	const path = "/proc/sys/fs/inotify/max_user_instances"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	limit, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	return inotifyWarning(limit, controlPlanes, others), nil
-}
-
-func inotifyWarning(limit, controlPlanes, others int) string {
-	need := inotifyControlPlane*controlPlanes + inotifyOther*others + inotifyMachine
-	if need <= limit {
-		return ""
-	}
-	return fmt.Sprintf("WARNING: with Kubernetes, these hosts need about %d inotify instances, the machine allows %d; kubelets and API servers "+
-		"will fail with \"too many open files\": `sysctl -w fs.inotify.max_user_instances=1024`, or fewer hosts", need, limit)
-}
-
 func memory() (int, error) {
 	data, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

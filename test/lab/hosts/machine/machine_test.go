@@ -2,6 +2,7 @@ package machine
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,16 +10,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestInotifyWarning(t *testing.T) {
+func TestRaiseInotify(t *testing.T) {
 	t.Parallel()
-	assert.Empty(t, inotifyWarning(128, 2, 2), "two clusters of two fit into the kernel's default")
-	warning := inotifyWarning(128, 4, 2)
-	assert.Contains(t, warning, "need about 160")
-	assert.Contains(t, warning, "allows 128")
-	assert.Contains(t, warning, "sysctl -w fs.inotify.max_user_instances=")
-	assert.Empty(t, inotifyWarning(1024, 9, 9))
-	_, err := InotifyWarning(1, 1)
-	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "max_user_instances")
+	require.NoError(t, os.WriteFile(path, []byte("128\n"), 0o600))
+	for _, c := range []struct {
+		planes, others, was int
+		after               string
+	}{
+		{0, 2, 0, "128\n"},
+		{4, 3, 128, "348\n"},
+		{4, 3, 0, "348\n"},
+	} {
+		was, err := RaiseInotify(path, c.planes, c.others)
+		require.NoError(t, err)
+		assert.Equal(t, c.was, was)
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, c.after, string(data))
+	}
+	require.NoError(t, os.WriteFile(path, []byte("many\n"), 0o600))
+	_, err := RaiseInotify(path, 1, 1)
+	assert.ErrorContains(t, err, path)
 }
 
 func TestLacksSaysWhatToDo(t *testing.T) {

@@ -3,7 +3,6 @@ package inventory
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"flag"
 	"math"
 	"os"
@@ -278,7 +277,7 @@ func TestErrorsAreSorted(t *testing.T) {
 	t.Parallel()
 	_, err := Parse([]byte("kind: x\napiVersion: y\nzz: 1\n"), "a.yaml")
 	var errs Errors
-	require.True(t, errors.As(err, &errs))
+	require.ErrorAs(t, err, &errs)
 	require.Len(t, errs, 6)
 	for i := 1; i < len(errs); i++ {
 		assert.False(t, errs[i].before(errs[i-1]))

@@ -161,7 +161,7 @@ func isBare(s string) bool {
 }
 
 // yaml11 are the words that older YAML readers take for booleans.
-var yaml11 = map[string]bool{
+var yaml11 = map[string]bool{ //nolint:gochecknoglobals // a constant table
 	"y": true, "Y": true, "n": true, "N": true, "yes": true, "Yes": true, "YES": true, "no": true, "No": true, "NO": true,
 	"on": true, "On": true, "ON": true, "off": true, "Off": true, "OFF": true,
 }

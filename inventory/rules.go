@@ -50,7 +50,7 @@ const (
 func exactly(pattern string) *regexp.Regexp { return regexp.MustCompile(`^(` + pattern + `)$`) }
 
 // rules are the single-value rules by the name that the tag "check" gives them. Nothing changes them.
-var rules = map[string]rule{
+var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 	"apiVersion": {enum: []string{APIVersion}},
 	"kind":       {enum: []string{Kind}},
 	"mode":       {enum: []string{string(EndpointVIP), string(EndpointExternal), string(EndpointNode)}},

@@ -54,7 +54,7 @@ func TestCutOffAnywhereItGoesOn(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
 		s := newSite(t)
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a repeatable choice, no secret
+		r := rand.New(rand.NewPCG(seed, 1))
 		ended := map[string]bool{}
 		for round := 0; ; round++ {
 			p := s.plan()

@@ -13,8 +13,8 @@ const (
 	auditPolicy    = "/etc/kubernetes/audit/policy.yaml"
 	encryptionFile = "/etc/kubernetes/encryption/config.yaml"
 
-	caFile         = "/etc/kubernetes/pki/ca.crt"
-	servingCert    = "/var/lib/kubelet/pki/catamaran-serving.crt"
-	servingKey     = "/var/lib/kubelet/pki/catamaran-serving.key"
-	adminConf      = "/etc/kubernetes/admin.conf"
+	caFile      = "/etc/kubernetes/pki/ca.crt"
+	servingCert = "/var/lib/kubelet/pki/catamaran-serving.crt"
+	servingKey  = "/var/lib/kubelet/pki/catamaran-serving.key"
+	adminConf   = "/etc/kubernetes/admin.conf"
 )

@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -135,7 +133,7 @@ func (s *site) apply(p Plan, keep func(Step) bool) {
 
 func (s *site) facts(node string) *host.Facts { return s.in.Facts[node] }
 
-func (s *site) do(st Step) { //nolint:gocyclo // one case a task
+func (s *site) do(st Step) {
 	switch t := st.Task.(type) {
 	case MakeSecrets:
 		sec, err := pki.NewClusterSecrets()
@@ -321,13 +319,4 @@ func step(t *testing.T, p Plan, id string) Step {
 	}
 	t.Fatalf("no step %s in %v", id, ids(p))
 	return Step{}
-}
-
-func parseCert(t *testing.T, text string) *x509.Certificate {
-	t.Helper()
-	block, _ := pem.Decode([]byte(text))
-	require.NotNil(t, block)
-	cert, err := x509.ParseCertificate(block.Bytes)
-	require.NoError(t, err)
-	return cert
 }

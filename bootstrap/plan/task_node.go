@@ -28,7 +28,7 @@ type LabelNode struct {
 }
 
 // Do implements Task.
-func (t LabelNode) Do(ctx context.Context, env Env, log func(string)) error {
+func (t LabelNode) Do(ctx context.Context, env Env, _ func(string)) error {
 	client, err := env.Client(t.Cluster)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (t DrainNode) Do(ctx context.Context, env Env, log func(string)) error {
 	h := &drain.Helper{
 		Ctx: ctx, Client: client, Force: true, GracePeriodSeconds: -1, IgnoreAllDaemonSets: true,
 		DeleteEmptyDirData: true, Timeout: t.Timeout, Out: out, ErrOut: out,
-		OnPodDeletionOrEvictionFinished: func(p *corev1.Pod, evicted bool, err error) {
+		OnPodDeletionOrEvictionFinished: func(p *corev1.Pod, _ bool, err error) {
 			if err == nil {
 				log("evicted " + p.Namespace + "/" + p.Name)
 			}
@@ -127,7 +127,7 @@ type DeleteNode struct {
 }
 
 // Do implements Task.
-func (t DeleteNode) Do(ctx context.Context, env Env, log func(string)) error {
+func (t DeleteNode) Do(ctx context.Context, env Env, _ func(string)) error {
 	client, err := env.Client(t.Cluster)
 	if err != nil {
 		return err

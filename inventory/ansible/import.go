@@ -92,8 +92,8 @@ type importer struct {
 
 // Names of kubespray's groups, today's and those before 2021.
 var (
-	planeGroups  = []string{"kube_control_plane", "kube-master", "kube_master"}
-	workerGroups = []string{"kube_node", "kube-node"}
+	planeGroups  = []string{"kube_control_plane", "kube-master", "kube_master"} //nolint:gochecknoglobals // a constant table
+	workerGroups = []string{"kube_node", "kube-node"}                           //nolint:gochecknoglobals // a constant table
 )
 
 func (c *importer) inventory() (*inventory.Inventory, error) {

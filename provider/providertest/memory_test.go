@@ -202,7 +202,7 @@ func (m *memory) wrap(err error) error {
 	case m.is(contextPermanent):
 		return fmt.Errorf("memory: %w: %w", err, provider.ErrPermanent)
 	case m.is(losesCause):
-		return fmt.Errorf("memory: %v", err)
+		return fmt.Errorf("memory: %v", err) //nolint:errorlint // the fault is that it does not wrap
 	}
 	return fmt.Errorf("memory: %w", err)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,10 +55,8 @@ func (c *canaries) all() map[string]string {
 		"ssh.keyPassphrase": c.passphrase, "ssh.sudoPassword": c.sudo,
 		"releases[0].password": c.registry, "releases[0].values.token": c.value,
 	}
-	for n, v := range c.more {
-		out[n] = v
-	}
-	for n, v := range out {
+	maps.Copy(out, c.more)
+	for n, v := range maps.Clone(out) {
 		out[n+" (base64)"] = base64.StdEncoding.EncodeToString([]byte(v))
 	}
 	return out

@@ -93,7 +93,7 @@ func testTraffic(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if want := int32(len(inv.Cluster(c).PresentNodes())); set.Status.ReadyReplicas != want { //nolint:gosec // a handful
+				if want := int32(len(inv.Cluster(c).PresentNodes())); set.Status.ReadyReplicas != want {
 					return fmt.Errorf("%d of %d are ready", set.Status.ReadyReplicas, want)
 				}
 				return nil
@@ -136,7 +136,7 @@ func testHardening(t *testing.T) {
 			assert.Contains(t, audit, `"name":"at-rest"`, "the audit log tells of it")
 			assert.NotContains(t, audit, "plain-text-marker")
 
-			insecure := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // only the status is looked at
+			insecure := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // only the status is looked at
 			for url, want := range map[string]int{
 				"https://" + plan.HostPort(plane.Address, 10250) + "/pods":        http.StatusUnauthorized,
 				"https://" + plan.HostPort(plane.Address, 6443) + "/api/v1/nodes": http.StatusUnauthorized,

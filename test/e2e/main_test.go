@@ -34,7 +34,7 @@ type suite struct {
 	canaries *canaries
 }
 
-var s *suite //nolint:gochecknoglobals // TestMain has no other way to hand it over
+var s *suite // TestMain has no other way to hand it over
 
 func TestMain(m *testing.M) {
 	flag.Parse()

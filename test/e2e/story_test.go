@@ -52,10 +52,10 @@ const kills = 10
 func testKilledAtRandom(t *testing.T) {
 	seed := *seed
 	if seed == 0 {
-		seed = uint64(time.Now().UnixNano()) //nolint:gosec // any number
+		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("the moments are those of -seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // repeatable on purpose
+	random := rand.New(rand.NewPCG(seed, 0))
 	stop := s.canaries.watch(s.ctx)
 	begin := time.Now()
 	for killed := 0; killed < kills; {
@@ -237,7 +237,7 @@ func testFailover(t *testing.T) {
 	})
 	t.Logf("the API answered on the VIP %s after its holder %s lost power", time.Since(begin).Round(100*time.Millisecond), holder)
 	require.NoError(t, s.machines.start(s.ctx, holder))
-	eventually(t, 4*time.Minute, func(ctx context.Context) error {
+	eventually(t, 4*time.Minute, func(context.Context) error {
 		if out, code := s.site.run(t, "status"); code != 0 {
 			return errors.New(out)
 		}

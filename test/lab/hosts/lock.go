@@ -38,7 +38,11 @@ func acquire(path string, exclusive bool) (release func(), err error) {
 			if err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
-			return func() { _ = f.Close() }, nil // closing frees it, whatever close says
+			return func() {
+				// closing alone would not do: a child that is just being started has a copy of the descriptor
+				_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+				_ = f.Close()
+			}, nil
 		}
 		if err := f.Close(); err != nil {
 			return nil, err

@@ -3,7 +3,10 @@ package hosts
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -30,16 +33,30 @@ func TestSecondIsRefusedAndToldWhoIsFirst(t *testing.T) {
 	b()
 }
 
-func TestLockOfARemovedFileExcludesNobody(t *testing.T) {
+// `down --purge` removes the lock while it holds it. Whoever opened it before that must not believe to hold it after.
+func TestLockThatIsRemovedByItsHolder(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
-	release, err := acquire(path, true)
-	require.NoError(t, err)
-	require.NoError(t, os.Remove(path)) // what `down --purge` does while it holds it
-	again, err := acquire(path, true)
-	require.NoError(t, err)
-	defer again()
-	release()
-	_, err = acquire(path, true)
-	assert.Error(t, err, "the new lock must hold although the old one was let go")
+	var holders, taken, twice atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for taken.Load() < 500 {
+				release, err := acquire(path, true)
+				if err != nil {
+					continue
+				}
+				if holders.Add(1) > 1 {
+					twice.Add(1)
+				}
+				runtime.Gosched()
+				taken.Add(1)
+				holders.Add(-1)
+				assert.NoError(t, os.Remove(path))
+				release()
+			}
+		})
+	}
+	wg.Wait()
+	assert.Zero(t, twice.Load(), "two held it at once")
 }

@@ -41,7 +41,7 @@ func TestLockThatIsRemovedByItsHolder(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for taken.Load() < 500 {
+			for taken.Load() < 200 {
 				release, err := acquire(path, true)
 				if err != nil {
 					continue

@@ -89,8 +89,9 @@ func (t Reconfigure) Do(ctx context.Context, env Env, log func(string)) error {
 	return runUnit(ctx, env, t.Node, "reconfigure", script, s.files, log)
 }
 
-// The API server's certificate is made anew when the wanted names are not all in it; a static pod restarts when its
-// manifest changes, and the mirror pod then shows another hash.
+// The API server's certificate is always made anew: its names may have changed. A static pod restarts when its manifest
+// changes, and the mirror pod then shows another hash. etcd's manifest is left alone: the phase that writes it knows only
+// the founder as a member, and nothing of ours is in it.
 const (
 	reconfigureControlPlane = `config="$UNIT_DIR/kubeadm.yaml"
 pod="kube-apiserver-$(sed -n 's/.*"node":"\([^"]*\)".*/\1/p' ` + memberFile + `)"
@@ -102,7 +103,6 @@ mkdir -p "$UNIT_DIR/pki"
 mv /etc/kubernetes/pki/apiserver.crt /etc/kubernetes/pki/apiserver.key "$UNIT_DIR/pki/"
 kubeadm init phase certs apiserver --config "$config" || { mv "$UNIT_DIR"/pki/* /etc/kubernetes/pki/; exit 1; }
 kubeadm init phase control-plane all --config "$config"
-kubeadm init phase etcd local --config "$config"
 if [ "$file" != "$(sha256sum < "$manifest")" ]; then
   echo "waiting for the API server to run with the new manifest"
   for i in $(seq 240); do

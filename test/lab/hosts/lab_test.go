@@ -226,8 +226,9 @@ func TestHostsLikeMachines(t *testing.T) {
 		assert.Equal(t, "yes", run(t, l, "sc-cp-1", ping))
 	})
 	t.Run("paused", func(t *testing.T) {
-		run(t, l, "spare-1", `systemd-run --quiet sh -c 'while :; do echo >> /root/ticks; sleep 0.02; done'`)
+		run(t, l, "spare-1", `systemd-run --quiet sh -c 'while :; do echo >> /root/ticks; sleep 0.02; done'; until [ -s /root/ticks ]; do sleep 0.02; done`)
 		require.NoError(t, l.Pause(ctx, "spare-1"))
+		defer func() { assert.NoError(t, l.Resume(ctx, "spare-1")) }()
 		ticks := func() int {
 			data, err := os.ReadFile(l.hostDir("spare-1", "disk", "upper", "root", "ticks"))
 			require.NoError(t, err)

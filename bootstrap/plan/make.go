@@ -96,8 +96,7 @@ func (m *maker) cluster(name inventory.ClusterName) {
 	if !m.mayForm(v) {
 		return
 	}
-	for i := range v.spec.Nodes {
-		n := &v.spec.Nodes[i]
+	for _, n := range v.inOrder() {
 		f := m.in.Facts[n.Name]
 		switch {
 		case n.State == inventory.Absent:

@@ -106,7 +106,8 @@ func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config str
 		m.add(Step{
 			ID: id(v, n.Name, "reconfigure"), Cluster: v.name, Node: n.Name, Lock: lock,
 			Title: "reconfigure Kubernetes", Reason: "its kubeadm configuration changed",
-			Needs: []string{id(v, n.Name, "prepare"), id(v, "secrets")},
+			// the lead uploads what the others read
+			Needs: []string{id(v, n.Name, "prepare"), id(v, "secrets"), id(v, v.lead().Name, "reconfigure")},
 			Files: []FileChange{{Path: kubeadmFile, Mode: "0600", Before: have.Content, After: config, Exists: have.SHA256 != ""}},
 			Task:  Reconfigure{Cluster: v.name, Node: n.Name, Role: n.Role, Config: config, Kubeadm: in},
 		})

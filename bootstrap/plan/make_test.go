@@ -169,6 +169,29 @@ func TestAddAndRemove(t *testing.T) {
 	assert.Equal(t, "wc-1", step(t, p, "workload/wc-3/etcd-remove").Node)
 }
 
+// What a step needs is planned before it, in whatever order the inventory lists machines.
+func TestTheOrderOfTheInventoryDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, `      - {name: wc-1, role: control-plane, address: 10.77.0.21, taints: []}
+`, "", `      - {name: wc-4, role: worker, address: 10.77.0.24}
+`, `      - {name: wc-4, role: worker, address: 10.77.0.24}
+      - {name: wc-1, role: control-plane, address: 10.77.0.21, taints: []}
+`, `      - {name: sc-1, role: control-plane, address: 10.77.0.11}
+      - {name: sc-2, role: worker, address: 10.77.0.12, labels: {tier: store}}
+`, `      - {name: sc-2, role: worker, address: 10.77.0.12, labels: {tier: store}}
+      - {name: sc-1, role: control-plane, address: 10.77.0.11}
+`)
+	p := s.plan()
+	assert.Contains(t, step(t, p, "service/sc-2/join").Needs, "service/sc-1/init")
+	s.apply(p, nil)
+	require.Empty(t, ids(s.plan()))
+
+	s.in.Inventory.Clusters.Service.Kubelet.MaxPods = 99
+	p = s.plan()
+	assert.Equal(t, []string{"service/sc-1/reconfigure", "service/sc-2/reconfigure"}, ids(p))
+	assert.Contains(t, step(t, p, "service/sc-2/reconfigure").Needs, "service/sc-1/reconfigure", "the lead uploads what the worker reads")
+}
+
 func setState(s *site, node string, state inventory.NodeState) {
 	for _, c := range s.in.Inventory.ClusterNames() {
 		for i := range s.in.Inventory.Cluster(c).Nodes {

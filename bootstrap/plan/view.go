@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
@@ -74,6 +75,26 @@ func (v *view) lead() *inventory.Node {
 		}
 	}
 	return nil
+}
+
+// inOrder are all nodes in the order in which they are planned, whatever that of the inventory: what others need comes
+// first, the lead before other control planes and these before workers.
+func (v *view) inOrder() []*inventory.Node {
+	rank := func(n *inventory.Node) int {
+		switch lead := v.lead(); {
+		case lead != nil && lead.Name == n.Name:
+			return 0
+		case n.Role == inventory.ControlPlane:
+			return 1
+		}
+		return 2
+	}
+	out := make([]*inventory.Node, len(v.spec.Nodes))
+	for i := range v.spec.Nodes {
+		out[i] = &v.spec.Nodes[i]
+	}
+	slices.SortStableFunc(out, func(a, b *inventory.Node) int { return rank(a) - rank(b) })
+	return out
 }
 
 // managedTaint says that Kubernetes sets and lifts the taint itself.

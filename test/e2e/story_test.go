@@ -260,6 +260,9 @@ func testReconfigure(t *testing.T) {
 		assert.Contains(t, got, "=7", n.Name)
 		assert.Contains(t, got, "99", n.Name)
 	}
+	got, err := s.machines.root(s.ctx, inv.Clusters.Workload.Workers()[0].Name, "grep maxPods /var/lib/kubelet/config.yaml", nil)
+	require.NoError(t, err)
+	assert.Contains(t, got, "99", "the worker reads what the control planes uploaded")
 	assert.Empty(t, s.site.planned(t))
 	eventually(t, 3*time.Minute, func(context.Context) error {
 		if out, code := s.site.run(t, "status"); code != 0 {

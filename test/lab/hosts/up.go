@@ -62,7 +62,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := machine.Check(); err != nil {
 		return nil, err
 	}
-	l, fresh, err := openOrMake(o)
+	l, _, err := openOrMake(o)
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +71,10 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		return nil, err
 	}
 	defer release()
+	l, fresh, err := openOrMake(o) // as it is now that nobody else changes it
+	if err != nil {
+		return nil, err
+	}
 	u := &upping{lab: l, o: o, fresh: fresh}
 	if err := u.run(ctx); err != nil {
 		o.Log("failed; taking down what was made")
@@ -243,20 +247,23 @@ func (u *upping) raise() error {
 
 // boot starts all hosts at once.
 func (u *upping) boot(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	all, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return together(u.lab.state.Hosts, func(h Host) error {
+	err := together(u.lab.state.Hosts, func(h Host) error {
 		release, err := u.lab.lockHost(h.Name)
 		if err != nil {
 			return err
 		}
 		defer release()
 		began := time.Now()
-		started, err := u.lab.start(ctx, h)
+		started, err := u.lab.start(all, h)
 		if started {
 			u.mu.Lock()
 			u.booted = append(u.booted, h)
 			u.mu.Unlock()
+		}
+		if errors.Is(err, context.Canceled) {
+			return nil // said once, below or by the host that failed
 		}
 		if err != nil {
 			cancel() // all of them, or none
@@ -267,6 +274,10 @@ func (u *upping) boot(ctx context.Context) error {
 		}
 		return nil
 	})
+	if ctx.Err() != nil {
+		return errors.Join(err, fmt.Errorf("interrupted: %w", ctx.Err()))
+	}
+	return err
 }
 
 // undo takes down what this call made, and only that.

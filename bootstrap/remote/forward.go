@@ -10,24 +10,29 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Dial implements Runner.
+// Dial implements Runner. A link that turns out to be lost is dialled anew once: nothing was opened on it yet, and behind
+// a chain of jump hosts each hop learns of its loss only when it is used.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	l, err := h.connected(ctx)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := l.client.DialContext(ctx, network, address)
-	var refused *ssh.OpenChannelError
-	switch {
-	case errors.As(err, &refused) && refused.Reason == ssh.Prohibited:
-		return nil, h.fail("forward", Permanent, "set AllowTcpForwarding and PermitOpen in its sshd_config", fmt.Errorf("%s: %w", address, err))
-	case err != nil:
+	for again := true; ; again = false {
+		l, err := h.connected(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := l.client.DialContext(ctx, network, address)
+		if err == nil {
+			return newForwarded(conn), nil
+		}
+		var refused *ssh.OpenChannelError
+		if errors.As(err, &refused) && refused.Reason == ssh.Prohibited {
+			return nil, h.fail("forward", Permanent, "set AllowTcpForwarding and PermitOpen in its sshd_config", fmt.Errorf("%s: %w", address, err))
+		}
 		if refused == nil {
-			l.check(ctx)
+			if l.check(ctx); again && !l.alive() && ctx.Err() == nil {
+				continue
+			}
 		}
 		return nil, h.fail("forward", Passing, "", fmt.Errorf("%s: %w", address, err))
 	}
-	return newForwarded(conn), nil
 }
 
 // forwarded gives an SSH channel what a net.Conn must have and channels lack: deadlines that hold also on a stalled

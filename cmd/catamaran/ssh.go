@@ -27,7 +27,11 @@ func newSSH(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			sh := remote.Shell{Command: strings.Join(args[1:], " "), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+			command := args[1:]
+			if len(command) > 0 && command[0] == "--" {
+				command = command[1:]
+			}
+			sh := remote.Shell{Command: strings.Join(command, " "), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 			restore := func() {}
 			if fd := int(os.Stdin.Fd()); sh.Command == "" && term.IsTerminal(fd) {
 				if sh.Terminal, restore, err = takeTerminal(fd); err != nil {

@@ -161,8 +161,8 @@ func (p *preparation) member(t plan.MakeMember) error {
 	p.put(t.Node, kubeadm.ServingCert, 0o644, serving.Cert)
 	p.put(t.Node, kubeadm.ServingKey, 0o600, serving.Key)
 	m := machine{name: t.Node, address: t.Address, cluster: t.Cluster, role: "join"}
-	for path, content := range plan.SecretFiles(sec) {
-		if t.Role == inventory.ControlPlane || strings.HasSuffix(path, "/pki/ca.crt") {
+	if t.Role == inventory.ControlPlane {
+		for path, content := range plan.SecretFiles(sec) {
 			p.put(t.Node, path, 0o600, content)
 		}
 	}

@@ -74,7 +74,7 @@ type run struct {
 	abandoned bool
 }
 
-// do opens a session, runs the command and returns how the session ended.
+// do opens a session, runs the command and returns how it ended.
 func (r *run) do(ctx context.Context) error {
 	s, done, err := r.l.open(ctx)
 	if err != nil {

@@ -89,26 +89,36 @@ func (t Reconfigure) Do(ctx context.Context, env Env, log func(string)) error {
 	return runUnit(ctx, env, t.Node, "reconfigure", script, s.files, log)
 }
 
-// The API server's certificate is always made anew: its names may have changed. A static pod restarts when its manifest
-// changes, and the mirror pod then shows another hash. etcd's manifest is left alone: the phase that writes it knows only
-// the founder as a member, and nothing of ours is in it.
+// The API server's certificate is always made anew: its names may have changed. Whether it was restarted is asked of the
+// machine: a static pod's UID is the hash of its manifest, and names the control group of its processes. (The mirror pod
+// says it too, but a kubelet that found no API server writes it a minute later, or later still.) etcd's manifest is left
+// alone: the phase that writes it knows only the founder as a member, and nothing of ours is in it.
 const (
 	reconfigureControlPlane = `config="$UNIT_DIR/kubeadm.yaml"
-pod="kube-apiserver-$(sed -n 's/.*"node":"\([^"]*\)".*/\1/p' ` + memberFile + `)"
 k() { kubectl --kubeconfig ` + adminConf + ` --server https://127.0.0.1:6443 --request-timeout=5s "$@"; }
-hash() { k -n kube-system get pod "$pod" -o 'jsonpath={.metadata.annotations.kubernetes\.io/config\.hash}' 2>/dev/null || true; }
+running() {
+  for p in /proc/[0-9]*; do
+    if [ "$(cat "$p/comm" 2>/dev/null)" = kube-apiserver ]; then
+      sed -n 's/.*pod\([0-9a-f]\{32\}\)[./].*/\1/p' "$p/cgroup" 2>/dev/null | head -n 1
+    fi
+  done
+}
 manifest=/etc/kubernetes/manifests/kube-apiserver.yaml
-before="$(hash)" file="$(sha256sum < "$manifest")"
+before="$(running)" file="$(sha256sum < "$manifest")"
 mkdir -p "$UNIT_DIR/pki"
 mv /etc/kubernetes/pki/apiserver.crt /etc/kubernetes/pki/apiserver.key "$UNIT_DIR/pki/"
 kubeadm init phase certs apiserver --config "$config" || { mv "$UNIT_DIR"/pki/* /etc/kubernetes/pki/; exit 1; }
 kubeadm init phase control-plane all --config "$config"
 if [ "$file" != "$(sha256sum < "$manifest")" ]; then
   echo "waiting for the API server to run with the new manifest"
-  for i in $(seq 240); do
-    now="$(hash)"
-    if [ -n "$now" ] && [ "$now" != "$before" ] && k get --raw /readyz >/dev/null 2>&1; then break; fi
-    if [ "$i" = 240 ]; then echo "the API server did not come back within 4 minutes"; exit 1; fi
+  i=0
+  until now="$(running)"; [ -n "$now" ] && [ "$now" != "$before" ] && ready="$(k get --raw /readyz 2>&1)"; do
+    i=$((i + 1))
+    if [ "$i" = 240 ]; then
+      journalctl -u kubelet -n 40 --no-pager -o cat 2>&1 | grep -i apiserver | tail -n 6 || true
+      echo "the API server did not come back within 4 minutes: pod ${now:-none} runs, before it was ${before:-none}; /readyz: ${ready:-not asked}"
+      exit 1
+    fi
     sleep 1
   done
 fi

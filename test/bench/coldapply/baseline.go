@@ -134,9 +134,8 @@ func (p *preparation) step(task plan.Task) error {
 		if err != nil {
 			return err
 		}
-		level := map[bool]string{true: "privileged", false: "baseline"}[strings.Contains(manifest, "hostPath") || strings.Contains(manifest, "hostNetwork: true")]
 		if t.Release.Namespace != "kube-system" {
-			p.objects[t.Release.Cluster] += fmt.Sprintf("---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: %s\n  labels: {pod-security.kubernetes.io/enforce: %s}\n", t.Release.Namespace, level)
+			p.objects[t.Release.Cluster] += fmt.Sprintf("---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: %s\n  labels: {pod-security.kubernetes.io/enforce: %s}\n", t.Release.Namespace, t.Release.PodSecurity)
 		}
 		p.objects[t.Release.Cluster] += "---\n" + manifest
 	case plan.MakeSecrets, plan.WriteKubeconfig, plan.AwaitReady, plan.LabelNode: // the operator's own, or a wait

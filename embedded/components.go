@@ -57,7 +57,7 @@ func components() []component {
 			fallback: true, values: nothing,
 		},
 		{
-			name: "smoke", namespace: "smoke", podSecurity: "restricted", order: 90, timeout: 5 * time.Minute, everyNode: true,
+			name: "smoke", namespace: "smoke", podSecurity: "restricted", order: 20, timeout: 5 * time.Minute, everyNode: true,
 			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
 				class := ""
 				if storage, ok := componentNamed("local-path"); ok && storage.enabled(inv, c) {

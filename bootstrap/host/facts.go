@@ -15,7 +15,6 @@ type Facts struct {
 	OSName     string `json:"osName"` // PRETTY_NAME
 	Kernel     string `json:"kernel"`
 	Arch       string `json:"arch"` // uname -m
-	Virt       string `json:"virt"` // systemd-detect-virt
 	CPUs       int    `json:"cpus"`
 	MemoryMiB  int    `json:"memoryMiB"`
 	DiskGiB    int    `json:"diskGiB"`    // size of the file system that holds /var/lib

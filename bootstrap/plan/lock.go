@@ -108,6 +108,8 @@ cat >/dev/null`
 		}
 		return nil, err
 	case <-ctx.Done():
+		_ = hold.Close()
+		<-ended // Run ends with its context
 		return nil, ctx.Err()
 	}
 }

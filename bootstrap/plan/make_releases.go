@@ -1,8 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"slices"
 	"time"
 
 	"github.com/catamaran-k8s/catamaran/embedded"
@@ -19,8 +20,8 @@ func (m *maker) releases(v *view) {
 	if !forming && !v.answered {
 		return
 	}
-	releases := m.in.Releases[v.name]
-	sort.SliceStable(releases, func(i, j int) bool { return releases[i].Order < releases[j].Order })
+	releases := slices.Clone(m.in.Releases[v.name])
+	slices.SortStableFunc(releases, func(a, b embedded.Release) int { return cmp.Compare(a.Order, b.Order) })
 	for _, r := range releases {
 		if r.Name == string(v.spec.Network.CNI) {
 			m.release(v, r, nil)
@@ -30,6 +31,9 @@ func (m *maker) releases(v *view) {
 	var done, current []string
 	order := -1 << 31
 	for _, r := range releases {
+		if r.Name == string(v.spec.Network.CNI) {
+			continue // nobody waits for it here: pods wait for the network of their own node, not of every node
+		}
 		if r.Order != order {
 			done, current, order = append(done, current...), nil, r.Order
 		}

@@ -43,7 +43,8 @@ func TestTheFirstPlanReadsLikeTheRecipe(t *testing.T) {
 	assert.Empty(t, step(t, p, "workload/wc-4/join").Lock, "workers join at once")
 	ready := step(t, p, "workload/wc-4/ready")
 	assert.Contains(t, ready.Needs, "workload/release/flannel", "without a CNI no node gets ready")
-	assert.Contains(t, step(t, p, "service/release/smoke").Needs, "service/release/flannel", "lower orders first")
+	assert.Contains(t, step(t, p, "service/release/smoke").Needs, "service/release/local-path", "lower orders first")
+	assert.Equal(t, []string{"service/sc-1/init"}, step(t, p, "service/release/local-path").Needs, "pods wait for the network, nobody else need")
 	assert.Subset(t, step(t, p, "workload/release/smoke").Needs, []string{"workload/wc-1/ready", "workload/wc-4/ready"}, "it needs every node")
 	assert.NotContains(t, step(t, p, "workload/release/flannel").Needs, "workload/wc-4/ready")
 }
@@ -108,7 +109,7 @@ func TestADriftIsPlannedAndNothingElse(t *testing.T) {
 		{name: "a taint was added to a node with taints of its own", drift: func(s *site) { s.facts("wc-1").Cluster.Nodes[0].Taints = []string{"mine=:NoSchedule"} }, want: []string{"workload/wc-1/labels"}},
 		{name: "a node is not ready", drift: func(s *site) { s.facts("sc-1").Cluster.Nodes[1].Ready = false }, want: []string{"service/sc-2/ready"}},
 		{name: "kube-vip was changed", drift: func(s *site) { s.write("wc-2", kubeVIPFile, "0600", "other") }, want: []string{"workload/wc-2/kube-vip"}},
-		{name: "a release failed", drift: func(s *site) { s.facts("sc-1").Cluster.Releases[1].Status = "failed" }, want: []string{"service/release/smoke"}},
+		{name: "a release failed", drift: func(s *site) { s.facts("sc-1").Cluster.Releases[1].Status = "failed" }, want: []string{"service/release/local-path"}},
 		{name: "a chart changed", drift: func(s *site) { s.in.Releases["service"][1].Digest = "three" }, want: []string{"service/release/smoke"}},
 		{name: "the kubeconfig was lost", drift: func(s *site) { delete(s.in.Local.Kubeconfigs, "workload") }, want: []string{"workload/kubeconfig"}},
 		{name: "the kubeconfig runs out", drift: func(s *site) { s.in.Now = s.in.Now.Add(kubeconfigValidity - 29*24*time.Hour) }, want: []string{

@@ -70,6 +70,7 @@ func newSite(t *testing.T, edits ...string) *site {
 		s.in.Releases[c] = []embedded.Release{
 			{Cluster: c, Name: "flannel", Namespace: "kube-flannel", Digest: "one", Version: "1.0.0", Chart: embedded.ChartSource{Embedded: "flannel"}, Images: []string{"example.org/flannel:v1"}},
 			{Cluster: c, Name: "smoke", Namespace: "smoke", Order: 90, EveryNode: true, Digest: "two", Version: "1.0.0", Chart: embedded.ChartSource{Embedded: "smoke"}, Images: []string{"example.org/smoke:v1"}},
+			{Cluster: c, Name: "local-path", Namespace: "local-path-storage", Order: 20, Digest: "one", Version: "1.0.0", Chart: embedded.ChartSource{Embedded: "local-path"}, Images: []string{"example.org/flannel:v1"}},
 		}
 		for i, n := range inv.Cluster(c).Nodes {
 			s.in.Machines[n.Name] = provider.Machine{Cluster: c, Name: n.Name, Role: n.Role, Address: n.Address}

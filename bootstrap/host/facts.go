@@ -4,6 +4,9 @@ package host
 
 import "time"
 
+// PinnedLabel is the label by which containerd's CRI plugin tells the kubelet never to delete an image.
+const PinnedLabel = "io.cri-containerd.pinned=pinned"
+
 // Facts is what one run of the facts script found. Zero values mean "not there".
 type Facts struct {
 	// Identity and hardware.
@@ -42,7 +45,7 @@ type Facts struct {
 
 	// Versions of installed programs, without "v": kubeadm, kubelet, kubectl, containerd, runc.
 	Versions map[string]string `json:"versions"`
-	// Images in containerd's k8s.io namespace: reference to manifest digest.
+	// Images in containerd's k8s.io namespace that are pinned: reference to manifest digest.
 	Images map[string]string `json:"images"`
 	// Content are the digests in containerd's content store (k8s.io namespace).
 	Content []string `json:"content"`

@@ -358,11 +358,12 @@ func (p *parser) programStat(body []string) {
 	}
 }
 
-// images reads `ctr images ls`: REF TYPE DIGEST ...
+// images reads `ctr images ls`: REF TYPE DIGEST ... LABELS. One that is not pinned counts as missing: it is there only until
+// the kubelet wants its room.
 func (p *parser) images(body []string) {
 	for _, l := range body {
 		w := strings.Fields(l)
-		if len(w) > 2 && strings.HasPrefix(w[2], "sha256:") && !strings.HasPrefix(w[0], "sha256:") {
+		if len(w) > 2 && strings.HasPrefix(w[2], "sha256:") && !strings.HasPrefix(w[0], "sha256:") && strings.Contains(w[len(w)-1], PinnedLabel) {
 			p.f.Images[w[0]] = w[2]
 		}
 	}

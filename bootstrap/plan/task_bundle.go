@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/bundle"
+	"github.com/catamaran-k8s/catamaran/bootstrap/host"
 	"github.com/catamaran-k8s/catamaran/bootstrap/remote"
 )
 
@@ -230,7 +231,9 @@ func mediaType(b *bundle.Bundle, digest string) (types.MediaType, error) {
 }
 
 // script streams an image layout into containerd. Blobs that containerd holds already are left out: it finds them in
-// its own store. The check at the end compares each image's digest.
+// its own store. The images are pinned (containerd's CRI label): a kubelet that runs short of disk would else delete those
+// that run no container at that moment, such as an API server's that restarts, and a closed site can not pull them again.
+// The check at the end compares each image's digest and pin.
 func (t ImportImages) script() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `set -eu
@@ -253,9 +256,9 @@ for d in`, blobStore)
 	b.WriteString(`; do
   if [ -e "$store/$d" ]; then ln "$store/$d" "$layout/blobs/sha256/$d"; fi
 done
-tar -c -C "$layout" -f - . | ctr -n k8s.io images import --local --no-unpack=false - >&2
+tar -c -C "$layout" -f - . | ctr -n k8s.io images import --local --no-unpack=false --label ` + host.PinnedLabel + ` - >&2
 have="$(ctr -n k8s.io images ls)"
-check() { printf '%s\n' "$have" | grep -qF "$1 " && printf '%s\n' "$have" | grep -F "$1 " | grep -qF "$2" || { echo "image $1 is not there after the import"; exit 1; }; }
+check() { printf '%s\n' "$have" | grep -F "$1 " | grep -F "$2" | grep -qF ` + host.PinnedLabel + ` || { echo "image $1 is not there, or not pinned, after the import"; exit 1; }; }
 `)
 	for _, img := range t.Images {
 		fmt.Fprintf(&b, "check %s %s\n", img.Ref, img.Digest)

@@ -71,10 +71,12 @@ func observe(ctx context.Context, r remote.Runner, q host.Query) (*host.Facts, e
 	if err != nil {
 		return nil, err
 	}
-	f, err := host.Parse(res.Stdout, begin.Add(time.Since(begin)/2))
+	half := time.Since(begin) / 2
+	f, err := host.Parse(res.Stdout, begin.Add(half))
 	if err != nil {
 		return nil, fmt.Errorf("%s: the facts can not be read: %w", r.Name(), err)
 	}
+	f.ClockError = half
 	return f, nil
 }
 

@@ -29,6 +29,8 @@ type Facts struct {
 	// (middle of the round trip).
 	Clock    time.Time `json:"clock"`
 	Received time.Time `json:"received"`
+	// ClockError is how far Received may be off either way: half of what the command took. Volatile.
+	ClockError time.Duration `json:"clockError,omitzero"`
 
 	Interfaces []Interface       `json:"interfaces"`
 	Sysctls    map[string]string `json:"sysctls"` // those asked for

@@ -113,10 +113,13 @@ func TestPreflight(t *testing.T) {
 		"no machine-id": {func(s *site) { s.a.MachineID, s.b.MachineID = "", "" }, nil},
 		"hostname":      {func(s *site) { s.b.Hostname = "sc-1" }, []string{"preflight: sc-2: hostname: its hostname sc-1 is also that of sc-1; give each machine its own"}},
 		"clock": {func(s *site) { s.b.Clock = s.b.Clock.Add(2500 * time.Millisecond) }, []string{
-			"error: preflight: sc-2: clock: its clock is 2.5s ahead of that of sc-1, 2s are allowed: certificates and etcd need one time; make both follow the same time servers (chrony, systemd-timesyncd)",
+			"error: preflight: sc-2: clock: its clock is at least 2.5s ahead of that of sc-1, 2s are allowed: certificates and etcd need one time; make both follow the same time servers (chrony, systemd-timesyncd)",
 		}},
 		"clocks that agree with each other, not with ours": {func(s *site) {
 			s.a.Clock, s.b.Clock = s.a.Clock.Add(time.Hour), s.b.Clock.Add(time.Hour)
+		}, nil},
+		"what may be a slow command is no skew": {func(s *site) {
+			s.b.Clock, s.b.ClockError = s.b.Clock.Add(2500*time.Millisecond), 600*time.Millisecond
 		}, nil},
 		"a slow round trip is no skew": {func(s *site) { s.b.Clock, s.b.Received = s.b.Clock.Add(time.Minute), s.b.Received.Add(time.Minute) }, nil},
 		"a node that is to go":         {func(s *site) { s.b.CPUs, s.inv.Clusters.Service.Nodes[1].State = 0, inventory.Absent }, nil},

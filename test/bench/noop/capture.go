@@ -175,7 +175,7 @@ func (b *writer) images(f *host.Facts) {
 	for _, ref := range sorted(f.Images) {
 		repository := ref[:strings.LastIndex(ref, ":")]
 		for _, name := range []string{ref, repository + "@" + f.Images[ref], f.Images[ref]} {
-			lines = append(lines, name+" application/vnd.docker.distribution.manifest.v2+json "+f.Images[ref]+" 28.1 MiB linux/amd64 io.cri-containerd.image=managed")
+			lines = append(lines, name+" application/vnd.docker.distribution.manifest.v2+json "+f.Images[ref]+" 28.1 MiB linux/amd64 io.cri-containerd.image=managed,"+host.PinnedLabel)
 		}
 	}
 	b.block("images", strings.Join(lines, "\n"))

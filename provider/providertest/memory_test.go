@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -352,7 +353,12 @@ func (m *memory) ensureOne(ctx context.Context, s *server, name string, report f
 			m.made = map[string]bool{made.id: true}
 		}
 		if m.is(reportsLate) {
-			go report(change(provider.Create, name))
+			go func() { // more than once: the first may come before ensure has returned
+				for range 100 {
+					report(change(provider.Create, name))
+					time.Sleep(10 * time.Millisecond)
+				}
+			}()
 		} else {
 			report(change(provider.Create, name))
 		}

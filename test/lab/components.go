@@ -12,12 +12,13 @@ import (
 // newBuild makes what `up` would make before it boots a host, so that nothing has to wait for it later.
 func newBuild(g *global) *cobra.Command {
 	var kubernetes string
+	var platform bool
 	c := &cobra.Command{
 		Use:   "build",
-		Short: "Build Kubernetes, its friends and the bundle out of them, where they are not in the cache; print the bundle's path",
+		Short: "Build Kubernetes, its friends, the platform and the bundle out of them, where they are not in the cache; print the bundle's path",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			path, err := build.Bundle(c.Context(), build.Options{Kubernetes: kubernetes, Log: g.log})
+			path, err := build.Bundle(c.Context(), build.Options{Kubernetes: kubernetes, Platform: platform, Log: g.log})
 			if err != nil {
 				return err
 			}
@@ -26,5 +27,6 @@ func newBuild(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&kubernetes, "kubernetes", hosts.DefaultKubernetes, "the version")
+	c.Flags().BoolVar(&platform, "with-platform", false, "with the compliance platform's programs and images, which take twice as long to build as Kubernetes")
 	return c
 }

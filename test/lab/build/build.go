@@ -1,12 +1,15 @@
 // Package build makes what the lab's hosts run, from pinned Go modules and a handful of Debian packages: the programs of a
 // node, the container images, and out of both a bundle in the product's own format.
 //
+// The programs and images of the compliance platform are made only where they are asked for (Options.Platform).
+//
 // Everything is kept in a cache, by the content that it was made from (store.go): a second call builds nothing. Nothing
 // is ever removed from it; it is safe to delete the folder.
 //
-// What is real and what is not: all programs are upstream's own code at the pinned version, except kube-vip, pause and the
-// wget and nslookup of the busybox image, which are stand-ins (test/lab/standin says what each of them proves). Images
-// carry upstream's names and are put together here, so their digests are not upstream's.
+// What is real and what is not: all programs are upstream's own code at the pinned version, except kube-vip, pause, fluentd,
+// falco and the wget and nslookup of the busybox image, which are stand-ins (test/lab/standin says what each of them
+// proves), and the ingest gateway, which is this repository's. Images carry upstream's names and are put together here, so
+// their digests are not upstream's.
 //
 // The machine needs: go (newer toolchains are fetched by it where a module asks), gcc, libseccomp-dev, apt-get, dpkg-deb and
 // debian-archive-keyring; the Go module proxy and the Debian archive for the first call.
@@ -28,6 +31,9 @@ import (
 type Options struct {
 	// Kubernetes is the version without "v". Default: the newest of Versions.
 	Kubernetes string
+	// Platform adds the compliance platform's programs and images, which take longer to build than Kubernetes. One needs no
+	// such leave.
+	Platform bool
 	// Cache is the cache's folder. Default: $CATAMARAN_LAB_CACHE, or catamaran-lab in the user's cache folder.
 	Cache string
 	// Source is the repository's test/lab. Default: looked for from the working directory upwards.
@@ -65,7 +71,7 @@ type Built struct {
 	Wall, CPU time.Duration
 }
 
-// All builds every program of a Kubernetes version, or finds it in the cache. On failure the components that could be built
+// All builds every program of a Kubernetes version, and of the platform if it is asked for, or finds it in the cache. On failure the components that could be built
 // are in the cache.
 func All(ctx context.Context, o Options) (Components, error) {
 	b, err := newBuilder(ctx, o)
@@ -81,7 +87,7 @@ func One(ctx context.Context, o Options, name string) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	for _, c := range b.release.components() {
+	for _, c := range append(b.release.components(), platformComponents()...) {
 		for _, p := range c.programs {
 			if p.name != name {
 				continue
@@ -98,12 +104,13 @@ func One(ctx context.Context, o Options, name string) (Program, error) {
 
 // builder holds what one call needs to know.
 type builder struct {
-	release release
-	source  string
-	mirror  string
-	store   store
-	tool    toolchain
-	log     func(format string, args ...any)
+	release  release
+	platform bool
+	source   string
+	mirror   string
+	store    store
+	tool     toolchain
+	log      func(format string, args ...any)
 	// compilers bounds how many calls of go build run at once: each one uses every core itself.
 	compilers chan struct{}
 }
@@ -117,7 +124,7 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 		return nil, err
 	}
 	b := &builder{
-		release: r, source: o.Source, mirror: o.Mirror, log: logger(o.Log),
+		release: r, platform: o.Platform, source: o.Source, mirror: o.Mirror, log: logger(o.Log),
 		compilers: make(chan struct{}, max(1, runtime.NumCPU()/2)),
 	}
 	if b.mirror == "" {
@@ -182,11 +189,19 @@ func findSource() (string, error) {
 	}
 }
 
+// components lists what this call builds.
+func (b *builder) components() []component {
+	if !b.platform {
+		return b.release.components()
+	}
+	return append(b.release.components(), platformComponents()...)
+}
+
 func (b *builder) all(ctx context.Context) (Components, error) {
 	out := Components{Kubernetes: b.release.kubernetes, Programs: map[string]Program{}}
 	var mu sync.Mutex
 	var g errgroup.Group // without its context: one component that fails does not stop the others
-	for _, c := range b.release.components() {
+	for _, c := range b.components() {
 		g.Go(func() error {
 			e, err := b.component(ctx, c)
 			if err != nil {

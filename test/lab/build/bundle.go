@@ -23,7 +23,7 @@ func bundlePrograms() []string {
 	}
 }
 
-// Bundle makes the lab's bundle of a Kubernetes version with the product's own code, in folder form, and returns the
+// Bundle makes the lab's bundle of a Kubernetes version, and of the platform if it is asked for, with the product's own code, in folder form, and returns the
 // folder. It is in the cache: read it, never write to it.
 func Bundle(ctx context.Context, o Options) (string, error) {
 	b, err := newBuilder(ctx, o)

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,7 +73,7 @@ func (c component) environment() []string {
 	}
 	return []string{
 		"CGO_ENABLED=" + cgo, "GOTOOLCHAIN=auto", "GOFLAGS=-mod=readonly", "GOWORK=off",
-		"GOOS=linux", "GOARCH=" + runtime.GOARCH, "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0",
+		"GOOS=linux", "GOARCH=" + runtime.GOARCH, "GOEXPERIMENT=" + c.experiment, "GOAMD64=v1", "GOARM64=v8.0",
 		"CC=gcc", "CGO_CFLAGS=", "CGO_CPPFLAGS=", "CGO_LDFLAGS=",
 	}
 }
@@ -79,21 +81,39 @@ func (c component) environment() []string {
 // arguments of go, without the place of its output.
 func (c component) arguments() []string {
 	args := []string{"build", "-trimpath"}
+	if c.repository {
+		args = append(args, "-buildvcs=false") // the state of the clone is no part of the program
+	}
 	if len(c.tags) > 0 {
 		args = append(args, "-tags", strings.Join(c.tags, ","))
 	}
 	return append(args, "-ldflags", strings.Join(append([]string{"-s", "-w"}, c.ldflags...), " "))
 }
 
+// directory is where go build runs.
+func (b *builder) directory(c component) string {
+	if c.repository {
+		return filepath.Join(b.source, "..", "..")
+	}
+	return filepath.Join(b.source, c.dir)
+}
+
 // key is over all that a component's programs are made from. The modules' own content is pinned by go.sum.
-func (b *builder) key(c component) (*key, error) {
+func (b *builder) key(ctx context.Context, c component) (*key, error) {
 	k := newKey("component", c.name, c.version, b.tool.goVersion)
 	k.add(c.environment()...)
 	k.add(c.arguments()...)
 	for _, p := range c.programs {
 		k.add(p.name, p.pkg)
 	}
-	if err := k.addTree(filepath.Join(b.source, c.dir), isGoTest); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(c.added)) {
+		k.add(name, c.added[name])
+	}
+	if c.repository {
+		if err := b.addSources(ctx, k, c); err != nil {
+			return nil, err
+		}
+	} else if err := k.addTree(b.directory(c), isGoTest); err != nil {
 		return nil, err
 	}
 	if !c.cgo {
@@ -149,7 +169,7 @@ func (b *builder) component(ctx context.Context, c component) (built, error) {
 	fail := func(err error) (built, error) {
 		return built{}, fmt.Errorf("build %s %s: %w", c.name, c.version, err)
 	}
-	k, err := b.key(c)
+	k, err := b.key(ctx, c)
 	if err != nil {
 		return fail(err)
 	}
@@ -175,13 +195,21 @@ func (b *builder) component(ctx context.Context, c component) (built, error) {
 func (b *builder) compile(ctx context.Context, c component, dir string) error {
 	b.log("building %s %s", c.name, c.version)
 	begin := time.Now()
+	at := b.directory(c)
+	if len(c.added) > 0 {
+		work, err := b.completed(ctx, c, dir)
+		if err != nil {
+			return err
+		}
+		at = work
+	}
 	out := filepath.Join(dir, "out")
 	args := append(c.arguments(), "-o", out+string(filepath.Separator))
 	for _, p := range c.programs {
 		args = append(args, p.pkg)
 	}
 	cmd := group(exec.CommandContext(ctx, "go", args...))
-	cmd.Dir = filepath.Join(b.source, c.dir)
+	cmd.Dir = at
 	cmd.Env = append(os.Environ(), c.environment()...)
 	if err := run(ctx, cmd); err != nil {
 		return err
@@ -204,6 +232,11 @@ func (b *builder) compile(ctx context.Context, c component, dir string) error {
 	if err := os.Remove(out); err != nil { // and so it must be empty
 		return err
 	}
+	if at != b.directory(c) {
+		if err := os.RemoveAll(filepath.Dir(at)); err != nil {
+			return err
+		}
+	}
 	e.Wall = time.Since(begin)
 	b.log("built %s %s in %.1f s (CPU %.1f s)", c.name, c.version, e.Wall.Seconds(), e.CPU.Seconds())
 	return writeJSON(filepath.Join(dir, entryName), e)
@@ -221,7 +254,17 @@ func group(cmd *exec.Cmd) *exec.Cmd {
 func run(ctx context.Context, cmd *exec.Cmd) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	err := cmd.Run()
+	return failure(ctx, cmd, cmd.Run(), &said)
+}
+
+// outputOf runs a command and returns what it printed; an error carries the end of what it complained of.
+func outputOf(ctx context.Context, cmd *exec.Cmd) (*bytes.Buffer, error) {
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	return &out, failure(ctx, cmd, cmd.Run(), &said)
+}
+
+func failure(ctx context.Context, cmd *exec.Cmd, err error, said *bytes.Buffer) error {
 	if err == nil {
 		return nil
 	}

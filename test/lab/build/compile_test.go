@@ -89,7 +89,7 @@ func TestKeyOfComponent(t *testing.T) {
 	b := testBuilder(t)
 	c := hello(t, b, "world")
 	sum := func(b *builder, c component) string {
-		k, err := b.key(c)
+		k, err := b.key(context.Background(), c)
 		require.NoError(t, err)
 		return k.sum()
 	}
@@ -107,6 +107,9 @@ func TestKeyOfComponent(t *testing.T) {
 		"tags":     func(c *component) { c.tags = []string{"netgo"} },
 		"ldflags":  func(c *component) { c.ldflags = nil },
 		"programs": func(c *component) { c.programs = []program{{"bin/ho", "example.test/hello"}} },
+		"added":    func(c *component) { c.added = map[string]string{"a": "b"} },
+		"addition": func(c *component) { c.added = map[string]string{"a": "c"} },
+		"jsonv2":   func(c *component) { c.experiment = "jsonv2" },
 		"cgo":      func(c *component) { c.cgo = true },
 		"library":  func(c *component) { c.cgo, c.libraries = true, []string{"libc.a"} },
 	} {
@@ -169,8 +172,9 @@ func TestWrappersPinWhatTheTableSays(t *testing.T) {
 	source, err := findSource()
 	require.NoError(t, err)
 	for _, r := range releases() {
-		for _, c := range r.components() {
-			out, err := exec.Command("go", "mod", "edit", "-json", filepath.Join(source, c.dir, "go.mod")).Output()
+		b := builder{release: r, platform: true, source: source}
+		for _, c := range b.components() {
+			out, err := exec.Command("go", "mod", "edit", "-json", filepath.Join(b.directory(c), "go.mod")).Output()
 			require.NoError(t, err, c.dir)
 			var mod struct {
 				Module  struct{ Path string }
@@ -178,6 +182,10 @@ func TestWrappersPinWhatTheTableSays(t *testing.T) {
 				Tool    []struct{ Path string }
 			}
 			require.NoError(t, json.Unmarshal(out, &mod), c.dir)
+			if c.repository {
+				assert.Equal(t, repositoryModule, mod.Module.Path)
+				continue
+			}
 			if c.module == "" {
 				require.Len(t, c.programs, 1)
 				assert.Equal(t, mod.Module.Path, c.programs[0].pkg)
@@ -187,7 +195,7 @@ func TestWrappersPinWhatTheTableSays(t *testing.T) {
 			for _, q := range mod.Require {
 				pinned[q.Path] = q.Version
 			}
-			assert.Equal(t, "v"+c.version, pinned[c.module], c.dir)
+			assert.Equal(t, "v"+c.pinned(), pinned[c.module], c.dir)
 			assert.FileExists(t, filepath.Join(source, c.dir, "go.sum"))
 			tools := map[string]bool{}
 			for _, p := range mod.Tool {

@@ -15,12 +15,20 @@ type component struct {
 	// module and version are what the wrapper pins (a test compares them with its go.mod). A stand-in has no module.
 	module  string
 	version string // without "v"
+	// moduleVersion is set where upstream numbers the module in another way than its releases.
+	moduleVersion string
+	// repository: a program of this repository itself, which is built in its root instead of dir.
+	repository bool
+	// added are files that the module lacks, by their path in it: it is built from a copy that has them.
+	added map[string]string
 	// cgo components are linked statically with C libraries of this machine, which are part of their cache key.
 	cgo       bool
 	libraries []string // libc.a ...
 	tags      []string
 	ldflags   []string // added to -s -w
-	programs  []program
+	// experiment is the GOEXPERIMENT that upstream builds with.
+	experiment string
+	programs   []program
 }
 
 // program is a command of the module. Its name is that in bundles and images.
@@ -37,10 +45,21 @@ func (p program) output() string {
 
 // source names where a program came from, for the bundle.
 func (c component) source() string {
-	if c.module == "" {
+	switch {
+	case c.repository:
+		return strings.TrimPrefix(c.programs[0].pkg, repositoryModule+"/")
+	case c.module == "":
 		return "test/lab/" + c.dir
 	}
-	return c.module + "@v" + c.version
+	return c.module + "@v" + c.pinned()
+}
+
+// pinned is the version of the module, without "v".
+func (c component) pinned() string {
+	if c.moduleVersion != "" {
+		return c.moduleVersion
+	}
+	return c.version
 }
 
 // release is a Kubernetes version that the lab can build, with the versions that its kubeadm asks for.
@@ -153,14 +172,18 @@ func kubernetesComponent(name, version string, programs ...program) component {
 			{"gitMajor", majorNumber},
 			{"gitMinor", minorNumber},
 			{"gitTreeState", "clean"},
-			{"gitCommit", strings.Repeat("0", 40)},
-			{"buildDate", "2026-01-01T00:00:00Z"},
+			{"gitCommit", fixedCommit()},
+			{"buildDate", fixedDate},
 		} {
 			c.ldflags = append(c.ldflags, fmt.Sprintf("-X %s.%s=%s", p, v[0], v[1]))
 		}
 	}
 	return c
 }
+
+const fixedDate = "2026-01-01T00:00:00Z"
+
+func fixedCommit() string { return strings.Repeat("0", 40) }
 
 // agnhost is always the one that the charts name, whatever the release.
 func agnhost() component {

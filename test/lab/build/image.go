@@ -79,21 +79,30 @@ func (r release) recipes() []recipe {
 	return out
 }
 
-// ImageRefs are the references of the images that the lab makes for a Kubernetes version (without "v").
-func ImageRefs(kubernetes string) ([]string, error) {
+// ImageRefs are the references of the images that the lab makes for a Kubernetes version (without "v"), with or without
+// those of the platform.
+func ImageRefs(kubernetes string, platform bool) ([]string, error) {
 	r, err := releaseOf(kubernetes)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, i := range r.recipes() {
+	for _, i := range (&builder{release: r, platform: platform}).recipes() {
 		out = append(out, i.ref)
 	}
 	slices.Sort(out)
 	return out, nil
 }
 
-// Images makes every image of a Kubernetes version, sorted by reference.
+// recipes lists what this call puts together.
+func (b *builder) recipes() []recipe {
+	if !b.platform {
+		return b.release.recipes()
+	}
+	return append(b.release.recipes(), platformRecipes()...)
+}
+
+// Images makes every image of a Kubernetes version, and of the platform if it is asked for, sorted by reference.
 func Images(ctx context.Context, o Options) ([]Image, error) {
 	b, err := newBuilder(ctx, o)
 	if err != nil {
@@ -111,7 +120,7 @@ func (b *builder) images(ctx context.Context, c Components) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	recipes := b.release.recipes()
+	recipes := b.recipes()
 	out := make([]Image, len(recipes))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.NumCPU())

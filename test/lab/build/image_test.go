@@ -22,12 +22,20 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
-// fakes stand for all programs of a release: what is packed does not matter to the packing.
-func fakes(t *testing.T, r release) Components {
+// platformBuilder is a testBuilder that is asked for the platform.
+func platformBuilder(t *testing.T) *builder {
+	t.Helper()
+	b := testBuilder(t)
+	b.platform = true
+	return b
+}
+
+// fakes stand for all programs of a builder: what is packed does not matter to the packing.
+func fakes(t *testing.T, b *builder) Components {
 	t.Helper()
 	dir := t.TempDir()
-	out := Components{Kubernetes: r.kubernetes, Programs: map[string]Program{}}
-	for _, c := range r.components() {
+	out := Components{Kubernetes: b.release.kubernetes, Programs: map[string]Program{}}
+	for _, c := range b.components() {
 		for _, p := range c.programs {
 			path := filepath.Join(dir, p.name)
 			write(t, path, "program "+p.name)
@@ -54,7 +62,7 @@ func fakeImages(t *testing.T, b *builder, c Components) []Image {
 	t.Helper()
 	shared := fakeShared(t, b)
 	var out []Image
-	for _, r := range b.release.recipes() {
+	for _, r := range b.recipes() {
 		img, err := b.image(context.Background(), r, shared, c)
 		require.NoError(t, err, r.ref)
 		require.NoError(t, validate.Image(img), r.ref)
@@ -65,9 +73,9 @@ func fakeImages(t *testing.T, b *builder, c Components) []Image {
 
 func TestImagesAreEqualInTwoBuilds(t *testing.T) {
 	t.Parallel()
-	one, two := testBuilder(t), testBuilder(t)
+	one, two := platformBuilder(t), platformBuilder(t)
 	// other folders and other file times
-	first, second := fakeImages(t, one, fakes(t, one.release)), fakeImages(t, two, fakes(t, two.release))
+	first, second := fakeImages(t, one, fakes(t, one)), fakeImages(t, two, fakes(t, two))
 	for n := range first {
 		a, err := first[n].Digest()
 		require.NoError(t, err)
@@ -76,7 +84,7 @@ func TestImagesAreEqualInTwoBuilds(t *testing.T) {
 		assert.Equal(t, a, b, first[n].Ref)
 	}
 
-	changed := fakes(t, two.release)
+	changed := fakes(t, two)
 	p := changed.Programs["etcd"]
 	p.Path = filepath.Join(t.TempDir(), "etcd")
 	write(t, p.Path, "another etcd")
@@ -98,13 +106,15 @@ func TestImagesOfAReleaseAreThoseThatKubeadmWants(t *testing.T) {
 	for _, v := range Versions() {
 		want, err := kubeadm.Images(v)
 		require.NoError(t, err)
-		have, err := ImageRefs(v)
-		require.NoError(t, err)
-		assert.Subset(t, have, want, v)
-		assert.True(t, slices.IsSorted(have))
-		assert.Equal(t, slices.Compact(slices.Clone(have)), have)
+		for _, platform := range []bool{false, true} {
+			have, err := ImageRefs(v, platform)
+			require.NoError(t, err)
+			assert.Subset(t, have, want, v)
+			assert.True(t, slices.IsSorted(have))
+			assert.Equal(t, slices.Compact(slices.Clone(have)), have)
+		}
 	}
-	_, err := ImageRefs("1.2.3")
+	_, err := ImageRefs("1.2.3", false)
 	assert.ErrorContains(t, err, "choose 1.37.2 or 1.36.3")
 }
 
@@ -113,6 +123,7 @@ func TestImagesOfAReleaseAreThoseThatChartsWant(t *testing.T) {
 	t.Parallel()
 	refused := map[string]string{
 		"registry.k8s.io/networking/kube-network-policies:v0.8.0": "its module is refused by the checksum database",
+		"docker.io/grafana/grafana:13.2.0":                        "no module that can be built: tests ask the data sources' APIs",
 	}
 	// read as a file: the package embedded would bring all of Helm into this test
 	data, err := os.ReadFile(filepath.Join("..", "..", "..", "embedded", "images.lock"))
@@ -121,7 +132,7 @@ func TestImagesOfAReleaseAreThoseThatChartsWant(t *testing.T) {
 	require.NoError(t, yaml.Unmarshal(data, &lock))
 	require.NotEmpty(t, lock.Images)
 	for _, v := range Versions() {
-		have, err := ImageRefs(v)
+		have, err := ImageRefs(v, true)
 		require.NoError(t, err)
 		for _, i := range lock.Images {
 			if refused[i.Ref] == "" {
@@ -134,8 +145,8 @@ func TestImagesOfAReleaseAreThoseThatChartsWant(t *testing.T) {
 
 func TestBundleHoldsWhatNodesNeed(t *testing.T) {
 	t.Parallel()
-	b := testBuilder(t)
-	c := fakes(t, b.release)
+	b := platformBuilder(t)
+	c := fakes(t, b)
 	path := filepath.Join(t.TempDir(), "bundle")
 	require.NoError(t, b.writeBundle(context.Background(), path, c, fakeImages(t, b, c)))
 	opened, err := bundle.Open(path)
@@ -151,7 +162,7 @@ func TestBundleHoldsWhatNodesNeed(t *testing.T) {
 			}
 		}
 	}
-	refs, err := ImageRefs(b.release.kubernetes)
+	refs, err := ImageRefs(b.release.kubernetes, true)
 	require.NoError(t, err)
 	for _, ref := range refs {
 		_, ok := opened.Image(ref)

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const patience = 20 * time.Second
+
+func TestConditions(t *testing.T) {
+	t.Parallel()
+	event := map[string]string{"evt.type": "openat", "fd.name": "/etc/kubernetes/pki/ca.key", "fd.num": "3", "proc.name": "cat"}
+	for text, want := range map[string]bool{
+		"evt.type = openat":                                                  true,
+		"evt.type=open":                                                      false,
+		"evt.type in (open, openat)":                                         true,
+		"proc.name in (readers)":                                             false,
+		"not proc.name in (readers) and fd.num >= 0":                         true,
+		"fd.num > 3 or fd.name endswith .key":                                true,
+		"(fd.num > 3 or fd.name endswith .crt) and evt.type=openat":          false,
+		"fd.num > 3 or fd.name endswith .key and evt.type=open":              false,
+		"keys and not (proc.name = 'dog' or proc.name=\"bird\")":             true,
+		"proc.name != cat":                                                   false,
+		"not (not keys)":                                                     true,
+		"user.name = root":                                                   false,
+		"fd.name contains kubernetes and fd.name startswith /etc/kubernetes": true,
+	} {
+		p := &conditions{lists: map[string][]string{"readers": {"kubelet", "etcd"}}, macros: map[string]condition{}}
+		keys, err := p.parse("fd.name startswith /etc/kubernetes/pki/ and fd.name endswith .key")
+		require.NoError(t, err)
+		p.macros["keys"] = keys
+		c, err := p.parse(text)
+		require.NoError(t, err, text)
+		assert.Equal(t, want, c(event), text)
+	}
+	for _, text := range []string{"", "keys", "evt.type", "evt.type =", "(evt.type=a", "evt.type=a)", "evt.type ~ a", "evt.type in a", "evt.type in (a", "fd.num > many"} {
+		_, err := (&conditions{macros: map[string]condition{}}).parse(text)
+		assert.Error(t, err, text)
+	}
+}
+
+func rules(t *testing.T) []rule {
+	t.Helper()
+	found, err := loadRules("testdata/catamaran_rules.yaml")
+	require.NoError(t, err)
+	return found
+}
+
+// The rules that the chart renders decide as they are meant to.
+func TestRenderedRules(t *testing.T) {
+	t.Parallel()
+	opened := func(file, by, write string) map[string]string {
+		e := map[string]string{"evt.type": "openat", "fd.name": file, "fd.typechar": "f", "fd.num": "3", "proc.name": by, "evt.is_open_write": write}
+		e["evt.is_open_read"] = map[string]string{"true": "false", "false": "true"}[write]
+		return e
+	}
+	for name, c := range map[string]struct {
+		event map[string]string
+		want  string
+	}{
+		"someone reads a key":              {opened("/etc/kubernetes/pki/ca.key", "cat", "false"), "Catamaran private key read"},
+		"someone reads etcd's key":         {opened("/etc/kubernetes/pki/etcd/server.key", "cat", "false"), "Catamaran private key read"},
+		"someone reads admin.conf":         {opened("/etc/kubernetes/admin.conf", "cat", "false"), "Catamaran private key read"},
+		"the API server reads a key":       {opened("/etc/kubernetes/pki/apiserver.key", "kube-apiserver", "false"), ""},
+		"someone reads a certificate":      {opened("/etc/kubernetes/pki/ca.crt", "cat", "false"), ""},
+		"someone reads a manifest":         {opened("/etc/kubernetes/manifests/etcd.yaml", "cat", "false"), ""},
+		"someone writes into pki":          {opened("/etc/kubernetes/pki/ca.crt", "tee", "true"), "Catamaran pki changed"},
+		"someone edits a manifest":         {opened("/etc/kubernetes/manifests/etcd.yaml", "vi", "true"), "Catamaran static manifest changed"},
+		"a manifest is moved there":        {map[string]string{"evt.type": "renameat2", "fs.path.target": "/etc/kubernetes/manifests/x.yaml"}, "Catamaran static manifest changed"},
+		"a manifest is removed":            {map[string]string{"evt.type": "unlinkat", "fs.path.name": "/etc/kubernetes/manifests/x.yaml"}, "Catamaran static manifest changed"},
+		"a certificate is replaced":        {map[string]string{"evt.type": "rename", "fs.path.target": "/etc/kubernetes/pki/ca.crt"}, "Catamaran pki changed"},
+		"a file is written elsewhere":      {opened("/etc/hosts", "vi", "true"), ""},
+		"Fluentd ends":                     {map[string]string{"evt.type": "procexit", "thread.ismain": "true", "proc.name": "ruby", "proc.cmdline": "ruby /fluentd/vendor/bin/fluentd -c x"}, "Catamaran log agent ended"},
+		"a thread of Fluentd ends":         {map[string]string{"evt.type": "procexit", "thread.ismain": "false", "proc.name": "ruby", "proc.cmdline": "ruby fluentd"}, ""},
+		"another program of Ruby ends":     {map[string]string{"evt.type": "procexit", "thread.ismain": "true", "proc.name": "ruby", "proc.cmdline": "ruby app.rb"}, ""},
+		"a failed attempt to read a key":   {map[string]string{"evt.type": "openat", "fd.name": "/etc/kubernetes/pki/ca.key", "fd.typechar": "f", "fd.num": "-2", "evt.is_open_read": "true"}, ""},
+		"a folder that begins alike":       {opened("/etc/kubernetes/pki-old/ca.key", "cat", "false"), ""},
+		"the configuration of the kubelet": {opened("/etc/kubernetes/kubelet.conf", "cat", "false"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got string
+			for _, r := range rules(t) {
+				if r.matches(c.event) {
+					got = r.Rule
+					break
+				}
+			}
+			assert.Equal(t, c.want, got)
+		})
+	}
+}
+
+// An alert has the form of Falco's.
+func TestAlert(t *testing.T) {
+	t.Parallel()
+	r := rules(t)[0]
+	line, err := r.alert(map[string]string{"fd.name": "/etc/kubernetes/pki/ca.key", "proc.name": "cat", "user.uid": "0"}, "node-1", time.Unix(1, 5))
+	require.NoError(t, err)
+	var got struct {
+		Hostname, Output, Priority, Rule, Source, Time string
+		Tags                                           []string
+		OutputFields                                   map[string]any `json:"output_fields"`
+	}
+	require.NoError(t, json.Unmarshal(line, &got))
+	assert.Equal(t, "node-1", got.Hostname)
+	assert.Equal(t, "Catamaran private key read", got.Rule)
+	assert.Equal(t, "Critical", got.Priority)
+	assert.Equal(t, "1970-01-01T00:00:01.000000005Z", got.Time)
+	assert.Equal(t, got.Time+": Critical Private key of Kubernetes opened | file=/etc/kubernetes/pki/ca.key process=cat command=<NA> parent=<NA> "+
+		"user=<NA> uid=0 container=<NA>", got.Output)
+	assert.Equal(t, "/etc/kubernetes/pki/ca.key", got.OutputFields["fd.name"])
+	assert.Contains(t, got.Tags, "catamaran")
+}
+
+func TestConfiguration(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/falco.yaml")
+	require.NoError(t, err)
+	here, err := filepath.Abs("testdata")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "/etc/catamaran/falco/")
+	file := filepath.Join(t.TempDir(), "falco.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "/etc/catamaran/falco/", here+"/")), 0o600))
+	c, found, err := load(file)
+	require.NoError(t, err)
+	assert.Len(t, found, 4)
+	assert.Equal(t, 8765, c.Webserver.Port)
+	assert.Equal(t, "/healthz", c.Webserver.Health)
+}
+
+// What really happens to files and processes is seen, with who did it.
+func TestWatching(t *testing.T) {
+	t.Parallel()
+	host := t.TempDir()
+	pki := filepath.Join(host, "etc/kubernetes/pki")
+	manifests := filepath.Join(host, "etc/kubernetes/manifests")
+	require.NoError(t, os.MkdirAll(filepath.Join(pki, "etcd"), 0o700))
+	key := filepath.Join(pki, "etcd/server.key")
+	require.NoError(t, os.WriteFile(key, []byte("x"), 0o600))
+	seen := &alerts{}
+	p := &printer{rules: rules(t), hostname: "node-1", write: seen.add}
+	w, err := newWatcher(host, p.event)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() { cancel(); work.Wait() })
+	require.NoError(t, w.add("/etc/kubernetes"))
+	work.Go(func() { assert.NoError(t, w.run(ctx)) })
+
+	require.NoError(t, exec.Command("cat", key).Run())
+	seen.wait(t, "Catamaran private key read", "file=/etc/kubernetes/pki/etcd/server.key process=cat")
+	require.NoError(t, os.Mkdir(manifests, 0o700))
+	// it is watched from the moment that the watcher heard of it
+	for range 200 {
+		require.NoError(t, exec.Command("sh", "-c", "echo x > "+manifests+"/new.yaml").Run())
+		if seen.find("Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> target=<NA> process=sh") {
+			break
+		}
+	}
+	seen.wait(t, "Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> target=<NA> process=sh")
+	require.NoError(t, os.WriteFile(filepath.Join(host, "x.yaml"), nil, 0o600))
+	require.NoError(t, os.Rename(filepath.Join(host, "x.yaml"), manifests+"/x.yaml"))
+	seen.wait(t, "Catamaran static manifest changed", "target=/etc/kubernetes/manifests/x.yaml")
+	require.NoError(t, os.Remove(manifests+"/x.yaml"))
+	seen.wait(t, "Catamaran static manifest changed", "path=/etc/kubernetes/manifests/x.yaml target=<NA>")
+}
+
+// The end of the log agent is seen.
+func TestProcessEnds(t *testing.T) {
+	t.Parallel()
+	seen := &alerts{}
+	p := &printer{rules: rules(t), write: seen.add}
+	// a program by that name
+	program := filepath.Join(t.TempDir(), "fluentd")
+	sleep, err := exec.LookPath("sleep")
+	require.NoError(t, err)
+	binary, err := os.ReadFile(sleep)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(program, binary, 0o700))
+	agent := exec.Command(program, "600")
+	require.NoError(t, agent.Start())
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	t.Cleanup(func() { cancel(); work.Wait() })
+	noticed, once := make(chan struct{}), sync.Once{}
+	work.Go(func() {
+		assert.NoError(t, ends(ctx, 20*time.Millisecond, func(e map[string]string) bool {
+			ok := p.endMatters(e)
+			if ok && strings.Contains(e["proc.cmdline"], program) {
+				once.Do(func() { close(noticed) })
+			}
+			return ok
+		}, p.event))
+	})
+	select {
+	case <-noticed:
+	case <-time.After(patience):
+		require.Fail(t, "it was not noticed")
+	}
+	require.NoError(t, agent.Process.Kill())
+	_ = agent.Wait() // it was killed
+	seen.wait(t, "Catamaran log agent ended", "process=fluentd command="+program+" 600")
+}
+
+type alerts struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (a *alerts) add(line []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lines = append(a.lines, string(line))
+	return nil
+}
+
+func (a *alerts) find(rule, text string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.lines {
+		var got struct{ Rule, Output string }
+		if json.Unmarshal([]byte(l), &got) == nil && got.Rule == rule && strings.Contains(got.Output, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *alerts) wait(t *testing.T, rule, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return a.find(rule, text) }, patience, 10*time.Millisecond, "%s: %s", rule, text)
+}

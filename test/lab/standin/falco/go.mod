@@ -1,0 +1,16 @@
+// The stand-in for Falco is a module of its own: nothing of the product is linked into it.
+module catamaran.test/lab/falco
+
+go 1.26.0
+
+require (
+	github.com/stretchr/testify v1.11.1
+	go.yaml.in/yaml/v3 v3.0.4
+	golang.org/x/sys v0.47.0
+)
+
+require (
+	github.com/davecgh/go-spew v1.1.1 // indirect
+	github.com/pmezard/go-difflib v1.0.0 // indirect
+	gopkg.in/yaml.v3 v3.0.1 // indirect
+)

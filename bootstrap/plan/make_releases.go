@@ -20,20 +20,19 @@ func (m *maker) releases(v *view) {
 	if !forming && !v.answered {
 		return
 	}
-	releases := slices.Clone(m.in.Releases[v.name])
-	slices.SortStableFunc(releases, func(a, b embedded.Release) int { return cmp.Compare(a.Order, b.Order) })
-	for _, r := range releases {
-		if r.Name == string(v.spec.Network.CNI) {
+	network := func(r embedded.Release) bool { return r.Chart.Embedded == string(v.spec.Network.CNI) }
+	for _, r := range m.in.Releases[v.name] {
+		if network(r) {
 			m.release(v, r, nil)
 		}
 	}
 	ready := m.ready(v)
+	// nobody else waits for the network plugin: pods wait for the network of their own node, not of every node
+	others := slices.DeleteFunc(slices.Clone(m.in.Releases[v.name]), network)
+	slices.SortStableFunc(others, func(a, b embedded.Release) int { return cmp.Compare(a.Order, b.Order) })
 	var done, current []string
 	order := -1 << 31
-	for _, r := range releases {
-		if r.Name == string(v.spec.Network.CNI) {
-			continue // nobody waits for it here: pods wait for the network of their own node, not of every node
-		}
+	for _, r := range others {
 		if r.Order != order {
 			done, current, order = append(done, current...), nil, r.Order
 		}
@@ -47,11 +46,12 @@ func (m *maker) releases(v *view) {
 	}
 }
 
-// release plans one release, unless that is done already; it returns the step's ID if there is one.
+// release plans one release, if there is something to do; it returns the step's ID, or "".
 func (m *maker) release(v *view, r embedded.Release, needs []string) string {
 	step := id(v, "release", r.Name)
-	if m.ids[step] {
-		return step
+	if r.Chart.Embedded == "" {
+		// a site's own may be named as one of ours, or as another of its own, in another namespace
+		step = id(v, "release", r.Namespace, r.Name)
 	}
 	reason, same := releaseReason(v, r)
 	if same {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/host"
+	"github.com/catamaran-k8s/catamaran/embedded"
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
@@ -47,6 +48,25 @@ func TestTheFirstPlanReadsLikeTheRecipe(t *testing.T) {
 	assert.Equal(t, []string{"service/sc-1/init"}, step(t, p, "service/release/local-path").Needs, "pods wait for the network, nobody else need")
 	assert.Subset(t, step(t, p, "workload/release/smoke").Needs, []string{"workload/wc-1/ready", "workload/wc-4/ready"}, "it needs every node")
 	assert.NotContains(t, step(t, p, "workload/release/flannel").Needs, "workload/wc-4/ready")
+}
+
+// A release is known by its namespace and name; only our own have names that nobody else can take.
+func TestReleasesOfOneNameInSeveralNamespaces(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	c := inventory.Workload
+	for _, namespace := range []string{"one", "two"} {
+		for _, name := range []string{"smoke", "flannel"} {
+			s.in.Releases[c] = append(s.in.Releases[c], embedded.Release{
+				Cluster: c, Name: name, Namespace: namespace, Order: 100, Digest: "own", Version: "1.0.0", Chart: embedded.ChartSource{Path: "/charts/" + name},
+			})
+		}
+	}
+	p := s.plan()
+	for _, own := range []string{"one/smoke", "two/smoke", "one/flannel", "two/flannel"} {
+		assert.Contains(t, step(t, p, "workload/release/"+own).Needs, "workload/release/smoke", "%s comes after ours", own)
+	}
+	assert.Equal(t, []string{"workload/wc-1/init"}, step(t, p, "workload/release/flannel").Needs)
 }
 
 // Whatever subset of steps ended before the process died, going on ends in the same state, and no ended step is planned

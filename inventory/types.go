@@ -307,7 +307,8 @@ type Release struct {
 	// Values and ValuesFiles are merged, later files over earlier, Values over all.
 	Values      map[string]any `json:"values,omitzero"`
 	ValuesFiles []string       `json:"valuesFiles,omitzero" check:"each=path"`
-	// Order places the release among ours, which have 0 to 99; lower first, 1000 at most. Default 100.
+	// Order places the release among ours, which have 0 to 99; lower first, 1000 at most. Default 100. A network plugin
+	// (network.cni none) must come before 20, where ours begin that need one.
 	Order int `json:"order" check:"order"`
 	// Timeout bounds the wait for readiness. Default 5m.
 	Timeout Duration `json:"timeout,omitempty"`

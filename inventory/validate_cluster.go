@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -93,18 +94,17 @@ func (v *validator) cluster(name ClusterName, c *Cluster, seen *seen) {
 	v.family(f, c)
 	v.capacity(f, c)
 	v.exists(f+".apiServer.auditPolicyFile", c.APIServer.AuditPolicyFile)
-	if c.Network.CNI == CNINone && !v.hasRelease(name) {
-		v.warn(f+".network.cni", "list the network plugin's chart under releases", "nothing brings a network plugin, so no node gets ready")
+	if c.Network.CNI == CNINone && !v.bringsNetwork(name) {
+		v.warn(f+".network.cni", "list the network plugin's chart under releases, with order: 0",
+			"no release of order below %d brings a network plugin, so no node gets ready for ours", ownOrder)
 	}
 }
 
-func (v *validator) hasRelease(c ClusterName) bool {
-	for _, r := range v.inv.Releases {
-		if r.Cluster == c {
-			return true
-		}
-	}
-	return false
+// ownOrder is the first order of an embedded chart whose pods need a network.
+const ownOrder = 20
+
+func (v *validator) bringsNetwork(c ClusterName) bool {
+	return slices.ContainsFunc(v.inv.Releases, func(r Release) bool { return r.Cluster == c && r.Order < ownOrder })
 }
 
 func (v *validator) endpoint(f string, c *Cluster, planes []Node, seen *seen) {

@@ -181,7 +181,8 @@ func ensure(ctx context.Context, c *minio.Client, region string, b Bucket, log *
 	return policy(ctx, c, b, log)
 }
 
-// lock checks that the bucket has object lock and sets its default retention, but never to something weaker.
+// lock checks that the bucket has object lock and sets its default retention: the stronger mode and the longer time of what
+// it has and what is asked for.
 func lock(ctx context.Context, c *minio.Client, b Bucket, log *slog.Logger) error {
 	enabled, mode, validity, unit, err := c.GetObjectLockConfig(ctx, b.Name)
 	if err != nil || enabled != "Enabled" {
@@ -201,20 +202,21 @@ func lock(ctx context.Context, c *minio.Client, b Bucket, log *slog.Logger) erro
 			days *= 365
 		}
 	}
-	same := mode != nil && mode.String() == want.Mode
-	stronger := mode != nil && *mode == minio.Compliance
-	if same && days == want.Days {
-		return nil
-	}
-	if days > want.Days || stronger && !same {
-		log.Warn("the bucket's default retention is stronger than asked for; it is left so", "bucket", b.Name, "days", days)
-		return nil
-	}
 	set, period := minio.RetentionMode(want.Mode), minio.Days
-	if err := c.SetObjectLockConfig(ctx, b.Name, &set, &want.Days, &period); err != nil {
+	if mode != nil && *mode == minio.Compliance {
+		set = minio.Compliance
+	}
+	longer := max(days, want.Days)
+	if set.String() != want.Mode || longer != want.Days {
+		log.Warn("the bucket's default retention is stronger than asked for; it is left so", "bucket", b.Name, "mode", set, "days", longer)
+	}
+	if mode != nil && *mode == set && days == longer {
+		return nil
+	}
+	if err := c.SetObjectLockConfig(ctx, b.Name, &set, &longer, &period); err != nil {
 		return fmt.Errorf("set its default retention: %w", err)
 	}
-	log.Info("default retention set", "bucket", b.Name, "mode", want.Mode, "days", want.Days)
+	log.Info("default retention set", "bucket", b.Name, "mode", set, "days", longer)
 	return nil
 }
 

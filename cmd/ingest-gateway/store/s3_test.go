@@ -231,6 +231,17 @@ func bucketsAgain(t *testing.T, s3 *s3test.S3) {
 	require.NoError(t, buckets.Ensure(ctx, weaker, slog.New(slog.NewTextHandler(&log, nil))))
 	assert.Contains(t, log.String(), "left so")
 
+	mixed := file
+	for _, r := range []buckets.Retention{{Mode: "GOVERNANCE", Days: 5}, {Mode: "COMPLIANCE", Days: 2}} {
+		mixed.Buckets = []buckets.Bucket{{Name: "mixed", ObjectLock: true, DefaultRetention: &r}}
+		log.Reset()
+		require.NoError(t, buckets.Ensure(ctx, mixed, slog.New(slog.NewTextHandler(&log, nil))))
+	}
+	assert.Contains(t, log.String(), "mode=COMPLIANCE days=5", "the longer time does not keep the weaker mode")
+	log.Reset()
+	require.NoError(t, buckets.Ensure(ctx, mixed, slog.New(slog.NewTextHandler(&log, nil))))
+	assert.NotContains(t, log.String(), "set", "it stays so")
+
 	plain := file
 	plain.Buckets = []buckets.Bucket{{Name: "plain", Versioning: true}}
 	require.NoError(t, buckets.Ensure(ctx, plain, slog.New(slog.DiscardHandler)))

@@ -100,16 +100,21 @@ func TestChunksBecomeLinkedLockedObjects(t *testing.T) {
 	assert.Equal(t, "umea/00000000/000000000001.ndjson.zst", store.Keys()[0])
 }
 
-func TestChunksThatComeWhileAnObjectIsWrittenShareTheNext(t *testing.T) {
-	t.Parallel()
-	inPut, release := make(chan struct{}), make(chan struct{})
+// held is a store whose first put begins (inPut is closed) and waits until release is closed.
+func held() (store *chaintest.Store, inPut, release chan struct{}) {
+	inPut, release = make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	store := &chaintest.Store{Fault: func(op, _ string) chaintest.Fault {
+	return &chaintest.Store{Fault: func(op, _ string) chaintest.Fault {
 		if op == "put" {
 			once.Do(func() { close(inPut); <-release })
 		}
 		return chaintest.None
-	}}
+	}}, inPut, release
+}
+
+func TestChunksThatComeWhileAnObjectIsWrittenShareTheNext(t *testing.T) {
+	t.Parallel()
+	store, inPut, release := held()
 	w, _ := start(t, options(store, &chaintest.Sink{}))
 	var wg sync.WaitGroup
 	done := func(err error) { assert.NoError(t, err); wg.Done() }
@@ -185,14 +190,7 @@ func TestOneWaitingChunkTakesNoRoomTwice(t *testing.T) {
 // The same chunk comes by two connections, both of which wait for room.
 func TestOneChunkThatWaitsForRoomTwice(t *testing.T) {
 	t.Parallel()
-	inPut, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	store := &chaintest.Store{Fault: func(op, _ string) chaintest.Fault {
-		if op == "put" {
-			once.Do(func() { close(inPut); <-release })
-		}
-		return chaintest.None
-	}}
+	store, inPut, release := held()
 	opt := options(store, &chaintest.Sink{})
 	opt.MaxWait = 50 * time.Millisecond
 	first, again := chunk("first", strings.Repeat("x", 1000)), chunk("again", strings.Repeat("y", 100))

@@ -7,7 +7,7 @@
 #     make lint         golangci-lint with .golangci.yml
 #     make components   build Kubernetes and its friends for the lab, once; later runs find them in the cache
 #     make unit         tests of the product, with the race detector
-#     make integration  tests against a real API server, and of the lab
+#     make integration  tests against a real API server, of the lab and of its stand-ins
 #     make e2e          both clusters on the lab's hosts
 #   make bench        the benchmarks of test/bench
 #   make e2e-vagrant  the e2e tests on virtual machines
@@ -30,6 +30,9 @@ tests = mkdir -p $(REPORTS) && $(TOOL) gotestsum --format pkgname-and-test-fails
 # Every package belongs to one part: nothing is forgotten when a folder is added.
 unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e)
 integration_packages = $$(go list ./... | grep -e /test/charts -e /test/kubeadm -e /test/lab)
+# Modules of their own, which ./... does not see.
+standins = $(wildcard test/lab/standin/*)
+tested_standins = $(sort $(dir $(wildcard test/lab/standin/*/*_test.go)))
 
 LAB_DIR := /var/lib/catamaran-lab
 LAB := bin/lab --dir $(LAB_DIR)
@@ -63,7 +66,8 @@ test: root
 # A cache of its own for each clone: what the linter keeps names files of the clone that it ran in, and rules for
 # folders do not match those from another.
 lint:
-	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint $(TOOL) golangci-lint run ./...
+	export GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint; linter=$$($(TOOL) -n golangci-lint); \
+	for dir in . $(standins); do (cd $$dir; $$linter run --config $(CURDIR)/.golangci.yml ./...) || exit; done
 
 components: root bin/lab
 	bin/lab build
@@ -73,6 +77,9 @@ unit:
 
 integration: root components
 	$(call tests,integration) -race -timeout 20m $(integration_packages)
+	runner=$$($(TOOL) -n gotestsum); \
+	for dir in $(tested_standins); do (cd $$dir; $$runner --format pkgname-and-test-fails \
+	  --jsonfile $(CURDIR)/$(REPORTS)/standin-$$(basename $$dir).json -- -race -timeout 5m ./...) || exit; done
 
 e2e: root build components
 	$(call tests,e2e) -timeout 60m -count=1 ./test/e2e/...

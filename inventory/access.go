@@ -109,6 +109,44 @@ func replace[T comparable](p *T, by T) {
 	}
 }
 
+// On says whether the platform is installed.
+func (p Platform) On() bool { return p.Enabled != nil && *p.Enabled }
+
+// namedSecret is a secret with the field that points at it.
+type namedSecret struct {
+	field  string
+	secret *Secret
+}
+
+// platformSecrets are all secrets of the site's own that the platform is given; some may be nil.
+func (inv *Inventory) platformSecrets() []namedSecret {
+	p := &inv.Platform
+	var out []namedSecret
+	add := func(field string, s *Secret) { out = append(out, namedSecret{"platform." + field, s}) }
+	if c := p.Ingest.Credentials; c != nil {
+		add("ingest.credentials.key", c.Key)
+	}
+	if o := p.ObjectStorage; o != nil {
+		for _, k := range []struct {
+			name string
+			key  AccessKey
+		}{{"evidence", o.Credentials.Evidence}, {"loki", o.Credentials.Loki}, {"thanos", o.Credentials.Thanos}} {
+			add("objectStorage.credentials."+k.name+".access", k.key.Access)
+			add("objectStorage.credentials."+k.name+".secret", k.key.Secret)
+		}
+	}
+	if w := p.Alerts.Webhook; w != nil {
+		add("alerts.webhook.url", w.URL)
+	}
+	if e := p.Alerts.Email; e != nil {
+		add("alerts.email.password", e.Password)
+	}
+	if w := p.Alerts.Watchdog; w != nil {
+		add("alerts.watchdog.url", w.URL)
+	}
+	return out
+}
+
 // SiteDir is the folder of the site's local files: kubeconfigs, journal, lock, known_hosts.
 func (inv *Inventory) SiteDir() string {
 	return filepath.Join(inv.Dir, inv.Metadata.Name+".catamaran")

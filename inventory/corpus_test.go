@@ -182,7 +182,7 @@ func TestSchemaDescribes(t *testing.T) {
 	require.NoError(t, json.Unmarshal(must(Schema()), &s))
 	assert.Contains(t, s.Properties["bundle"].Description, "offline bundle")
 	assert.Contains(t, s.Defs["SSH"].Properties["user"].Description, "default root")
-	assert.Len(t, s.Defs, 21)
+	assert.Len(t, s.Defs, 35)
 	for name, d := range s.Defs {
 		assert.Equal(t, false, d.AdditionalProperties, name)
 	}

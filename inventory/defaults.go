@@ -8,8 +8,14 @@ import (
 	"time"
 )
 
+// assumed are defaults that a reader may not expect.
+type assumed struct {
+	enabled bool // platform.enabled
+	address bool // platform.ingest.address
+}
+
 // fill sets the defaults that types.go documents and resolves paths.
-func (inv *Inventory) fill() {
+func (inv *Inventory) fill() assumed {
 	inv.Bundle = inv.resolve(inv.Bundle)
 	inv.Vault.IdentityFile = inv.resolve(inv.Vault.IdentityFile)
 	inv.fillSSH(&inv.SSH)
@@ -19,6 +25,7 @@ func (inv *Inventory) fill() {
 	set(&inv.SSH.KeepAlive, Duration(5*time.Second))
 	setTrue(&inv.Kubernetes.FailOnCgroupV1)
 	setTrue(&inv.Host.DisableSwap)
+	setTrue(&inv.Host.Firewall)
 	m := &inv.Host.Minimum
 	set(&m.ControlPlaneCPUs, 2)
 	set(&m.ControlPlaneMemoryMiB, 1700)
@@ -28,7 +35,9 @@ func (inv *Inventory) fill() {
 	set(&m.ClockSkew, Duration(2*time.Second))
 	for _, c := range inv.ClusterNames() {
 		inv.fillCluster(inv.Cluster(c))
+		inv.fillBackup(c)
 	}
+	a := inv.fillPlatform()
 	for i := range inv.Releases {
 		r := &inv.Releases[i]
 		set(&r.Timeout, Duration(5*time.Minute))
@@ -40,6 +49,7 @@ func (inv *Inventory) fill() {
 		}
 		inv.fillSecret(r.Password)
 	}
+	return a
 }
 
 func (inv *Inventory) fillCluster(c *Cluster) {
@@ -85,6 +95,64 @@ func (inv *Inventory) fillCluster(c *Cluster) {
 			"memory.available": "200Mi", "nodefs.available": "10%", "imagefs.available": "10%", "nodefs.inodesFree": "5%",
 		}
 	}
+}
+
+// days are the retentions that a size stands for.
+type days struct{ logs, metrics, lock int }
+
+func retentionOf(size PlatformSize) days {
+	switch size {
+	case Small:
+		return days{30, 15, 30}
+	case Large:
+		return days{180, 90, 365}
+	}
+	return days{90, 30, 365}
+}
+
+func (inv *Inventory) fillPlatform() assumed {
+	p := &inv.Platform
+	a := assumed{p.Enabled == nil, p.Ingest.Address == ""}
+	if p.Enabled == nil {
+		on := inv.Clusters.Service != nil || p.Ingest.Address != ""
+		p.Enabled = &on
+	}
+	set(&p.Size, Standard)
+	set(&p.Tenant, inv.derived("workload"))
+	p.Ingest.Address = canonical(p.Ingest.Address)
+	if s := inv.Clusters.Service; s != nil {
+		set(&p.Ingest.Address, s.Endpoint.Address)
+	}
+	set(&p.Ingest.ForwardPort, 30224)
+	set(&p.Ingest.MetricsPort, 30443)
+	if c := p.Ingest.Credentials; c != nil {
+		c.CAFile, c.CertificateFile = inv.resolve(c.CAFile), inv.resolve(c.CertificateFile)
+		inv.fillSecret(c.Key)
+	}
+	by := retentionOf(p.Size)
+	set(&p.Retention.LogsDays, by.logs)
+	set(&p.Retention.MetricsDays, by.metrics)
+	set(&p.Retention.LockDays, by.lock)
+	set(&p.SilenceAlert, Duration(10*time.Minute))
+	if o := p.ObjectStorage; o != nil {
+		set(&o.Region, "us-east-1")
+		o.CAFile = inv.resolve(o.CAFile)
+		set(&o.Buckets.Evidence, inv.derived("evidence"))
+		set(&o.Buckets.Loki, inv.derived("loki"))
+		set(&o.Buckets.Thanos, inv.derived("thanos"))
+	}
+	for _, s := range inv.platformSecrets() {
+		inv.fillSecret(s.secret)
+	}
+	inv.fillOIDC()
+	return a
+}
+
+// derived is a name that follows from the site's, cut to what a label and a bucket's name hold.
+func (inv *Inventory) derived(suffix string) string {
+	most := 63 - len(suffix) - 1
+	site := inv.Metadata.Name
+	return strings.TrimRight(site[:min(len(site), most)], "-") + "-" + suffix
 }
 
 func (inv *Inventory) fillSSH(s *SSH) {

@@ -57,8 +57,7 @@ func read(data []byte, path string, files bool) (*Inventory, []Warning, error) {
 	if d.stopped {
 		return nil, nil, d.errs.or()
 	}
-	inv.fill()
-	v := &validator{inv: inv, files: files, errs: d.errs, decoded: len(d.errs)}
+	v := &validator{inv: inv, files: files, errs: d.errs, decoded: len(d.errs), assumed: inv.fill()}
 	v.validate()
 	if err := v.errs.or(); err != nil {
 		return nil, v.sorted(), err

@@ -61,6 +61,9 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 	"effect":     {enum: []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}},
 	"cluster":    {enum: []string{string(Service), string(Workload)}},
 
+	"claim": {enum: []string{"email", "preferred_username", "name", "sub"}},
+	"size":  {enum: []string{string(Small), string(Standard), string(Large)}},
+
 	"version": {
 		expected: fmt.Sprintf("a full Kubernetes version of 1.%d to 1.%d, such as 1.%d.2", oldestMinor, newestMinor, newestMinor),
 		pattern:  exactly(`1\.` + minors() + `\.(0|[1-9][0-9]{0,3})`),
@@ -88,8 +91,21 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 	"port":      {expected: "1 to 65535", min: 1, max: 65535},
 	"positive":  {expected: "at least 1", min: 1},
 	"maxPods":   {expected: "1 to 253", min: 1, max: 253, hint: "each node gets a /24 of the pods' network"},
+	"days":      {expected: "1 to 36500 days", min: 1, max: 36500},
 	"order":     {expected: "0 to 1000", min: 0, max: 1000},
 	"interface": {expected: "a network interface's name", pattern: exactly(`[^\s/:]{1,15}`)},
+
+	"httpsHost": {
+		expected: "https:// and a host, and perhaps a port", pattern: exactly(`https://(` + hostName + `|` + ipv4 + `|\[` + ipv6 + `\])(:[0-9]{1,5})?`), most: 300,
+	},
+	"hostPort": {
+		expected: "host:port", pattern: exactly(`(` + hostName + `|` + ipv4 + `|\[` + ipv6 + `\]):[0-9]{1,5}`), most: 300,
+	},
+	"email":  {expected: "a mail address", pattern: exactly(`[^\s@<>,"]+@[^\s@<>,"]+`), most: 254},
+	"region": {expected: "a region's name, such as us-east-1", pattern: exactly(`[a-z0-9]([-a-z0-9]*[a-z0-9])?`), most: 63},
+	"bucket": {
+		expected: "a bucket's name (3 to 63 lower-case letters, digits, dots and dashes)", pattern: exactly(`[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]`),
+	},
 
 	"user": {expected: "a user name", pattern: exactly(`[^\s-]\S*`), most: 256},
 	"path": {

@@ -27,7 +27,8 @@ func TestStarterLoads(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh/id_ed25519"), []byte("x"), 0o600))
 		inv, warnings, err := LoadWithWarnings(path)
 		require.NoError(t, err)
-		assert.Empty(t, warnings)
+		require.Len(t, warnings, 1)
+		assert.Equal(t, "nobody is told of alerts", warnings[0].Message)
 		assert.Len(t, inv.Clusters.Workload.ControlPlanes(), o.ControlPlanes)
 		assert.Len(t, inv.Clusters.Service.Workers(), o.Workers)
 		require.NoError(t, schema.Validate(instance(t, text)))
@@ -50,13 +51,16 @@ func TestStarterCommentsAreTrue(t *testing.T) {
 	head, tail, ok := strings.Cut(s, "kubernetes:")
 	require.True(t, ok)
 	taken := len(field.FindAllString(tail, -1))
-	assert.Equal(t, 21, taken, "examples in comments")
+	assert.Equal(t, 35, taken, "examples in comments")
 	inv, err := Parse([]byte(head+"kubernetes:"+field.ReplaceAllString(tail, "$1$2")), "inventory.yaml")
 	require.NoError(t, err)
 	assert.Len(t, inv.Releases, 1)
 	assert.Equal(t, CNINone, inv.Clusters.Service.Network.CNI)
 	assert.Equal(t, "192.0.2.10", inv.Clusters.Service.Endpoint.Address)
 	assert.Len(t, inv.SSH.Jump, 1)
+	assert.False(t, inv.Platform.On())
+	assert.Equal(t, Retention{LogsDays: 90, MetricsDays: 30, LockDays: 365}, inv.Platform.Retention, "the defaults of size standard")
+	assert.Equal(t, "umea-evidence", inv.Platform.ObjectStorage.Buckets.Evidence)
 }
 
 func TestStarterRefuses(t *testing.T) {

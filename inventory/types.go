@@ -31,6 +31,8 @@ type Inventory struct {
 	// Host says what is changed on every node beyond Kubernetes itself.
 	Host     Host     `json:"host,omitzero"`
 	Clusters Clusters `json:"clusters" check:"required"`
+	// Platform is what collects evidence in the workload cluster and keeps it in the service cluster.
+	Platform Platform `json:"platform,omitzero"`
 	// Components switches the embedded charts on and off and sets their values, by component name.
 	Components map[string]Component `json:"components,omitzero" check:"key=label"`
 	// Releases are Helm charts of the site's own, planned and installed like the embedded ones.
@@ -119,6 +121,9 @@ type Host struct {
 	DisableSwap *bool `json:"disableSwap,omitempty"`
 	// RestrictOOMScoreAdj is containerd's restrict_oom_score_adj, for hosts without CAP_SYS_RESOURCE. Default false.
 	RestrictOOMScoreAdj bool `json:"restrictOOMScoreAdj,omitempty"`
+	// Firewall keeps etcd, kubelet, pods and Services of the service cluster from everybody who is not its node or pod, with an
+	// nftables table of its own on each node. The API endpoint, node ports, SSH and all else stay as they are. Default true.
+	Firewall *bool `json:"firewall,omitempty"`
 	// Minimum is what preflight asks of each machine.
 	Minimum Minimum `json:"minimum,omitzero"`
 }
@@ -163,6 +168,8 @@ type Cluster struct {
 	APIServer  APIServer  `json:"apiServer,omitzero"`
 	Encryption Encryption `json:"encryption,omitzero"`
 	Kubelet    Kubelet    `json:"kubelet,omitzero"`
+	// Backup is where the component velero copies the cluster's objects to.
+	Backup *Backup `json:"backup,omitempty"`
 }
 
 // EndpointMode says who answers on the API endpoint.
@@ -287,6 +294,173 @@ type Kubelet struct {
 	KubeReserved   map[string]string `json:"kubeReserved,omitzero" check:"key=reserved,each=quantity"`
 	// EvictionHard is kubelet's; default memory.available 200Mi, nodefs.available 10%, imagefs.available 10%, nodefs.inodesFree 5%.
 	EvictionHard map[string]string `json:"evictionHard,omitzero" check:"key=eviction,each=threshold"`
+}
+
+// Backup is a bucket for the backups of one cluster, in an S3 outside of both clusters.
+type Backup struct {
+	// Endpoint is https://host or https://host:port.
+	Endpoint string `json:"endpoint" check:"required,httpsHost"`
+	Region   string `json:"region,omitempty" check:"region"` // default us-east-1
+	// CAFile is the authority (PEM) of its certificate. Default: the public ones.
+	CAFile string `json:"caFile,omitempty" check:"path"`
+	// Bucket is this cluster's alone. Default <site>-<cluster>-backup.
+	Bucket string `json:"bucket,omitempty" check:"bucket"`
+	// Credentials may put, read, list and delete in the bucket, and nothing else.
+	Credentials AccessKey `json:"credentials" check:"required"`
+}
+
+// PlatformSize is what requests, limits, replicas and volumes of the platform are chosen by.
+type PlatformSize string
+
+// Platform sizes.
+const (
+	// Small fits a service cluster of 2 CPUs and 4 GiB; no part of it has a replica.
+	Small    PlatformSize = "small"
+	Standard PlatformSize = "standard"
+	Large    PlatformSize = "large"
+)
+
+// Platform is the compliance platform: what collects logs, metrics and audit events in the workload cluster, and what
+// keeps them in the service cluster, where nothing of the workload cluster reaches.
+type Platform struct {
+	// Enabled installs it; components.NAME.enabled adds or leaves out single parts. Default true; false where the inventory has
+	// neither a service cluster nor ingest.address.
+	Enabled *bool `json:"enabled,omitempty"`
+	// Size is small, standard (default) or large.
+	Size PlatformSize `json:"size,omitempty" check:"size"`
+	// Tenant is the name that all evidence of the workload cluster is stamped with, by its certificate. Default
+	// <site>-workload, cut to 63 characters. Another name begins a new tenant; what the old one delivered stays under its name.
+	Tenant    string    `json:"tenant,omitempty" check:"label"`
+	Ingest    Ingest    `json:"ingest,omitzero"`
+	Retention Retention `json:"retention,omitzero"`
+	// ObjectStorage is an S3 of the site's own, with object lock. Default: versitygw on a volume of the service cluster.
+	ObjectStorage *ObjectStorage `json:"objectStorage,omitempty"`
+	// SilenceAlert is how long logs or metrics of the workload cluster may be missing before it is an alert, in whole minutes.
+	// Default 10m.
+	SilenceAlert Duration `json:"silenceAlert,omitempty"`
+	// Alerts says who is told. Default: nobody; alerts are then seen in Grafana only.
+	Alerts Alerts `json:"alerts,omitzero"`
+	// OIDC says where the component dex answers and where it looks users up.
+	OIDC *OIDC `json:"oidc,omitempty"`
+}
+
+// Ingest is the only way from the workload cluster into the service cluster.
+type Ingest struct {
+	// Address is where the workload cluster's nodes reach the service cluster's node ports: an IP address or a DNS name.
+	// Default: the service cluster's endpoint address.
+	Address string `json:"address,omitempty" check:"endpoint"`
+	// ForwardPort takes logs, MetricsPort metrics. They are node ports, 30000 to 32767, and can not be the same.
+	ForwardPort int `json:"forwardPort,omitempty" check:"port"` // default 30224
+	MetricsPort int `json:"metricsPort,omitempty" check:"port"` // default 30443
+	// Credentials are for an inventory without the service cluster: what the operator of that cluster gave out. Otherwise they
+	// are made from this site's vault.
+	Credentials *IngestCredentials `json:"credentials,omitempty"`
+}
+
+// IngestCredentials are a workload cluster's identity at a service cluster of another inventory.
+type IngestCredentials struct {
+	// CAFile is the authority (PEM) of the ingest gateway's certificate.
+	CAFile string `json:"caFile" check:"required,path"`
+	// CertificateFile is the tenant's client certificate (PEM).
+	CertificateFile string `json:"certificateFile" check:"required,path"`
+	// Key is its private key (PEM).
+	Key *Secret `json:"key" check:"required"`
+}
+
+// Retention is for how many days evidence is kept. Defaults by size, small, standard and large.
+type Retention struct {
+	// LogsDays is how long logs can be searched. Default 30, 90, 180.
+	LogsDays int `json:"logsDays,omitempty" check:"days"`
+	// MetricsDays is how long metrics are kept; they are not locked. Default 15, 30, 90.
+	MetricsDays int `json:"metricsDays,omitempty" check:"days"`
+	// LockDays is how long nobody can delete an object of the evidence. What is stored already keeps its lock when this is
+	// changed. Default 30, 365, 365.
+	LockDays int `json:"lockDays,omitempty" check:"days"`
+}
+
+// ObjectStorage is an S3 of the site's own. The bucket for evidence must have been made with object lock.
+type ObjectStorage struct {
+	// Endpoint is https://host or https://host:port.
+	Endpoint string `json:"endpoint" check:"required,httpsHost"`
+	Region   string `json:"region,omitempty" check:"region"` // default us-east-1
+	// CAFile is the authority (PEM) of its certificate. Default: the public ones.
+	CAFile  string  `json:"caFile,omitempty" check:"path"`
+	Buckets Buckets `json:"buckets,omitzero"`
+	// Credentials are one key for each bucket, which should be able to do no more than the bucket's user needs.
+	Credentials BucketCredentials `json:"credentials" check:"required"`
+}
+
+// Buckets are the names of the three buckets. Default <site>-evidence, <site>-loki and <site>-thanos.
+type Buckets struct {
+	Evidence string `json:"evidence,omitempty" check:"bucket"` // with object lock
+	Loki     string `json:"loki,omitempty" check:"bucket"`
+	Thanos   string `json:"thanos,omitempty" check:"bucket"`
+}
+
+// BucketCredentials are the keys for the three buckets.
+type BucketCredentials struct {
+	// Evidence may put objects with a retention, read and list: not delete, nor bypass governance.
+	Evidence AccessKey `json:"evidence" check:"required"`
+	// Loki and Thanos may put, read, list and delete.
+	Loki   AccessKey `json:"loki" check:"required"`
+	Thanos AccessKey `json:"thanos" check:"required"`
+}
+
+// AccessKey is an S3 access key.
+type AccessKey struct {
+	Access *Secret `json:"access" check:"required"`
+	Secret *Secret `json:"secret" check:"required"`
+}
+
+// Alerts says who is told of alerts.
+type Alerts struct {
+	// Webhook is sent every alert as JSON, in Alertmanager's format.
+	Webhook *AlertWebhook `json:"webhook,omitempty"`
+	// Email is sent every alert.
+	Email *AlertEmail `json:"email,omitempty"`
+	// Watchdog is called each minute as long as alerting works: a service outside that tells somebody when the calls stop.
+	Watchdog *AlertWebhook `json:"watchdog,omitempty"`
+}
+
+// AlertWebhook is an address that is called.
+type AlertWebhook struct {
+	// URL is a secret: who knows it can write there.
+	URL *Secret `json:"url" check:"required"`
+}
+
+// AlertEmail is how mail is sent. TLS is always asked for.
+type AlertEmail struct {
+	To   string `json:"to" check:"required,email"`
+	From string `json:"from" check:"required,email"`
+	// Smarthost is the mail server, host:port.
+	Smarthost string  `json:"smarthost" check:"required,hostPort"`
+	Username  string  `json:"username,omitempty" check:"user"`
+	Password  *Secret `json:"password,omitempty"`
+}
+
+// OIDC is how people sign in to the workload cluster: its API server accepts tokens of Dex, which runs in the service cluster.
+// The service cluster's API server accepts none of them.
+type OIDC struct {
+	// Address is where browsers and the workload cluster's control planes reach the service cluster's node ports: an IP address or
+	// a DNS name. Default: platform.ingest.address.
+	Address string `json:"address,omitempty" check:"endpoint"`
+	// Port is a node port, 30000 to 32767.
+	Port int `json:"port,omitempty" check:"port"` // default 30556
+	// UsernameClaim is what of a token names the user. Kubernetes puts "oidc:" before names and groups. Default email.
+	UsernameClaim string    `json:"usernameClaim,omitempty" check:"claim"`
+	Connector     Connector `json:"connector" check:"required"`
+}
+
+// Connector is the directory of users that Dex asks.
+type Connector struct {
+	// Type is Dex's name of its kind, such as ldap, oidc or saml.
+	Type string `json:"type" check:"required,label"`
+	// Name is what users see. Default: the type.
+	Name string `json:"name,omitempty" check:"line"`
+	// Config are Dex's settings of this kind of directory. $NAME in a text stands for one of the secrets.
+	Config map[string]any `json:"config" check:"required"`
+	// Secrets are those that the settings name.
+	Secrets map[string]Secret `json:"secrets,omitzero" check:"key=env"`
 }
 
 // Component configures one embedded chart.

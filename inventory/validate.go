@@ -14,6 +14,7 @@ type validator struct {
 	errs     Errors
 	decoded  int // how many of errs the decoder found
 	warnings []Warning
+	assumed  assumed
 }
 
 // fail reports a field, unless the decoder refused it, something in it or something around it: the rest would be an echo.
@@ -69,6 +70,10 @@ func (v *validator) validate() {
 	}
 	v.networks()
 	v.skew()
+	v.firewall()
+	v.platform()
+	v.oidc()
+	v.backups()
 	v.releases()
 }
 
@@ -84,6 +89,14 @@ func (v *validator) skew() {
 	}
 	if apart := minor(s.Version) - minor(w.Version); (apart > 1 || apart < -1) && !v.broken(field) && !v.broken("kubernetes.version") {
 		v.warn(field, "keep them within one minor", "the clusters are %d minors apart: service %s, workload %s", max(apart, -apart), s.Version, w.Version)
+	}
+}
+
+// firewall warns where nothing but the site's network guards the inside of the service cluster.
+func (v *validator) firewall() {
+	if fw := v.inv.Host.Firewall; fw != nil && !*fw && v.inv.Clusters.Service != nil {
+		v.warn("host.firewall", "let a firewall of the site's own do what it does",
+			"whoever reaches the service cluster's nodes reaches its pods, Services, etcd and kubelets too")
 	}
 }
 

@@ -239,6 +239,9 @@ func (v *validator) networks() {
 			check(fmt.Sprintf("%s.jump[%d].address", field, i), j.Address)
 		}
 	}
+	if v.inv.Clusters.Service == nil || v.inv.Platform.Ingest.Address != v.inv.Clusters.Service.Endpoint.Address {
+		check("platform.ingest.address", v.inv.Platform.Ingest.Address) // else it is said of the endpoint
+	}
 	jumps("ssh", &v.inv.SSH)
 	for _, name := range v.inv.ClusterNames() {
 		f, c := "clusters."+string(name), v.inv.Cluster(name)

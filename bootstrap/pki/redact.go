@@ -110,6 +110,15 @@ func (r *Redactor) AddSecrets(s ClusterSecrets) {
 	r.Add(s.CA.Key, s.FrontProxyCA.Key, s.EtcdCA.Key, s.ServiceAccount.Key, s.EncryptionKey)
 }
 
+// AddPlatform is AddSecrets of the compliance platform's.
+func (r *Redactor) AddPlatform(s PlatformSecrets) {
+	secrets := []string{s.ServiceCA.Key, s.IngestServerCA.Key, s.IngestClientCA.Key, s.DigestKey}
+	for _, p := range s.Passwords {
+		secrets = append(secrets, p)
+	}
+	r.Add(secrets...)
+}
+
 // Text returns s without secrets.
 func (r *Redactor) Text(s string) string {
 	r.mu.RLock()

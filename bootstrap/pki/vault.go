@@ -28,9 +28,15 @@ type document struct {
 	Version  int                       `json:"version"`
 	Site     string                    `json:"site"`
 	Clusters map[string]ClusterSecrets `json:"clusters"`
+	Platform *PlatformSecrets          `json:"platform,omitempty"`
 }
 
-const vaultVersion = 1
+// A vault says the oldest version that has all it holds, so that a program which does not know a part refuses the vault
+// instead of saving it without that part.
+const (
+	oldestVersion = 1
+	vaultVersion  = 2 // with a platform
+)
 
 // Create begins a vault, and the identity that opens it where that file is missing. Nothing is written to the vault's
 // path before Save.
@@ -49,7 +55,7 @@ func Create(path, identityFile, site string, recipients []string) (*Vault, error
 		return nil, err
 	}
 	return &Vault{path: path, identity: id, recipients: recipients, doc: document{
-		Version: vaultVersion, Site: site, Clusters: map[string]ClusterSecrets{},
+		Version: oldestVersion, Site: site, Clusters: map[string]ClusterSecrets{},
 	}}, nil
 }
 
@@ -83,8 +89,8 @@ func Open(path, identityFile string, recipients []string) (*Vault, error) {
 	if err := json.Unmarshal(data, &v.doc); err != nil {
 		return nil, fmt.Errorf("vault %s: %w", path, err)
 	}
-	if v.doc.Version != vaultVersion {
-		return nil, fmt.Errorf("vault %s has version %d, this program reads %d", path, v.doc.Version, vaultVersion)
+	if v.doc.Version < oldestVersion || v.doc.Version > vaultVersion {
+		return nil, fmt.Errorf("vault %s has version %d, this program reads %d to %d", path, v.doc.Version, oldestVersion, vaultVersion)
 	}
 	if v.doc.Clusters == nil {
 		v.doc.Clusters = map[string]ClusterSecrets{}
@@ -105,6 +111,24 @@ func (v *Vault) SetCluster(name string, s ClusterSecrets) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.doc.Clusters[name] = s
+}
+
+// Platform returns the secrets of the compliance platform.
+func (v *Vault) Platform() (PlatformSecrets, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.doc.Platform == nil {
+		return PlatformSecrets{}, false
+	}
+	return v.doc.Platform.clone(), true
+}
+
+// SetPlatform stores the secrets of the compliance platform; Save writes them.
+func (v *Vault) SetPlatform(s PlatformSecrets) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s = s.clone()
+	v.doc.Platform, v.doc.Version = &s, vaultVersion
 }
 
 // Save encrypts the vault for its identity and the further recipients, and replaces the file as a whole.

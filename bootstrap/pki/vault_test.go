@@ -159,7 +159,7 @@ func TestVaultThatCanNotBeOpened(t *testing.T) {
 			data[len(data)-40] ^= 1
 			require.NoError(t, os.WriteFile(v, data, 0o600))
 		}, []string{"is damaged", "backup"}},
-		"another version": {func(t *testing.T, v, id string) { seal(t, v, id, `{"version": 2}`) }, []string{"has version 2, this program reads 1"}},
+		"another version": {func(t *testing.T, v, id string) { seal(t, v, id, `{"version": 3}`) }, []string{"has version 3, this program reads 1 to 2"}},
 		"no JSON":         {func(t *testing.T, v, id string) { seal(t, v, id, "CANARY") }, []string{"invalid character"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -72,7 +72,8 @@ func (c *Cluster) Apply(ctx context.Context, r Release) error {
 	}
 	hide := NewRedactor(r.Values, defaults, r.Public)
 	clean := &Cluster{c.connection, func(line string) { c.log(hide.Text(line)) }}
-	return hide.Error(clean.apply(ctx, r))
+	err = clean.apply(ctx, r)
+	return marked(hide.Error(err), err)
 }
 
 func (c *Cluster) apply(ctx context.Context, r Release) error {

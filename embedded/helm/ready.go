@@ -69,6 +69,23 @@ func ReadyState(u *unstructured.Unstructured) State {
 		return condition(u, "Established")
 	case "apiregistration.k8s.io/APIService":
 		return condition(u, "Available")
+	case "templates.gatekeeper.sh/ConstraintTemplate":
+		return constraintTemplateState(u)
+	}
+	return ready()
+}
+
+// constraintTemplateState: a constraint can be written once Gatekeeper has made its kind.
+func constraintTemplateState(u *unstructured.Unstructured) State {
+	pods, _, _ := unstructured.NestedSlice(u.Object, "status", "byPod")
+	for _, entry := range pods {
+		pod, _ := entry.(map[string]any)
+		if problems, _ := pod["errors"].([]any); len(problems) > 0 {
+			return notYet("Gatekeeper refuses it: %v", problems[0])
+		}
+	}
+	if created, _, _ := unstructured.NestedBool(u.Object, "status", "created"); !created {
+		return notYet("Gatekeeper has not made its kind of constraint yet")
 	}
 	return ready()
 }

@@ -1,0 +1,43 @@
+# Looks at each image of /work/images with Trivy and writes lines of JSON; values.yaml says which. Arguments are Trivy's.
+set -u
+
+# line KIND STATUS FIELDS
+line() {
+  printf '{"kind":"%s","status":"%s","node":"%s",%s}\n' "$1" "$2" "$NODE" "$3"
+}
+
+# quote makes text fit into a JSON string
+quote() {
+  tr '\n\r\t' '   ' | tr -d '\000-\037' | tail -c 1500 | sed 's/\\/\\\\/g; s/"/\\"/g'
+}
+
+images=$(wc -l < /work/images)
+if [ ! -s /database/db/trivy.db ] || [ ! -s /database/db/metadata.json ]; then
+  line scan 'no database' "\"images\":$images"
+  exit 1
+fi
+if [ -s /database/java-db/trivy-java.db ]; then
+  java=true
+else
+  # Trivy would want to download what it looks archives up in
+  java=false
+  set -- "$@" --skip-files '**/*.jar' --skip-files '**/*.war' --skip-files '**/*.ear' --skip-files '**/*.par'
+fi
+line scan started "\"images\":$images,\"java\":$java,\"database\":$(tr -d '\n' < /database/db/metadata.json)"
+
+failed=0
+while read -r REFERENCE IMAGE POD; do
+  export REFERENCE IMAGE POD
+  if said=$(trivy image "$@" "$REFERENCE" 2>&1 >/work/found < /dev/null); then
+    cat /work/found
+  else
+    failed=$((failed + 1))
+    line image failed "\"image\":\"$IMAGE\",\"reference\":\"$REFERENCE\",\"pod\":\"$POD\",\"error\":\"$(printf '%s' "$said" | quote)\""
+  fi
+done < /work/images
+
+if [ "$failed" -gt 0 ]; then
+  line scan incomplete "\"images\":$images,\"failed\":$failed"
+  exit 1
+fi
+line scan complete "\"images\":$images,\"failed\":0"

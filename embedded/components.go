@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"slices"
@@ -11,25 +12,65 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
+// part says what a component belongs to.
+type part int
+
+const (
+	// foundation: a cluster needs it, whatever runs there.
+	foundation part = iota
+	// platform: it follows platform.enabled, unless components.NAME.enabled says otherwise.
+	platform
+	// optional: off unless components.NAME.enabled says otherwise.
+	optional
+)
+
 // component is one embedded chart: where it goes, when, and what the inventory decides about it.
 type component struct {
 	name, namespace string
-	podSecurity     string
-	order           int
-	timeout         time.Duration
-	// fallback is whether it is on when the inventory does not say. decidedBy names the inventory field that switches it
-	// instead of components.NAME.enabled.
+	part            part
+	// clusters are those that it can be installed on; nil: both.
+	clusters    []inventory.ClusterName
+	podSecurity string
+	order       int
+	timeout     time.Duration
+	// fallback is whether it is on when the inventory does not say; of the platform only while platform.enabled is true.
+	// decidedBy names the inventory field that switches it instead of components.NAME.enabled.
 	fallback  bool
 	decidedBy string
+	// unless says that the inventory makes it needless; components.NAME.enabled goes before it. nil: never.
+	unless func(*inventory.Inventory) bool
 	// everyNode: it gets ready only when every node of the inventory is.
 	everyNode bool
-	on        func(*inventory.Cluster) bool // for decidedBy
-	// values are what the inventory says elsewhere; components.NAME.values can not override these keys.
+	// after names a component of the service cluster that must be installed before this one, which is in the other cluster;
+	// within a cluster order says it.
+	after string
+	on    func(*inventory.Cluster) bool // for decidedBy
+	// values are what the inventory says elsewhere; components.NAME.values can not override these keys. All but the foundation
+	// get size beside them.
 	values func(*inventory.Inventory, *inventory.Cluster) map[string]any
+	// secrets are made in its namespace before it is installed; nil: none.
+	secrets func(*inventory.Inventory, *inventory.Cluster) []Secret
+	// requires says what the inventory lacks for it to work on the cluster; nil: nothing ever. It is asked only where the
+	// component is on.
+	requires func(*inventory.Inventory, *inventory.Cluster) []missing
+}
+
+// missing is something that a component needs and the inventory does not give.
+type missing struct {
+	field string // where it would stand; empty: components.NAME
+	what  string // completes "NAME needs ..."
+	hint  string // what to do
 }
 
 // components are all embedded charts, in the order of installation.
 func components() []component {
+	all := slices.Concat(foundationComponents(), metricsComponents(), logsComponents(), securityComponents(), optionalComponents())
+	slices.SortStableFunc(all, func(a, b component) int { return cmp.Compare(a.order, b.order) })
+	return all
+}
+
+// foundationComponents are what a cluster needs whatever runs there.
+func foundationComponents() []component {
 	return []component{
 		{
 			name: "flannel", namespace: "kube-flannel", podSecurity: "privileged", order: 0, timeout: 5 * time.Minute,
@@ -49,7 +90,7 @@ func components() []component {
 			values:    nothing,
 		},
 		{
-			name: "local-path", namespace: "local-path-storage", podSecurity: "privileged", order: 20, timeout: 5 * time.Minute,
+			name: localPath, namespace: "local-path-storage", podSecurity: "privileged", order: 20, timeout: 5 * time.Minute,
 			fallback: true, values: nothing,
 		},
 		{
@@ -59,17 +100,25 @@ func components() []component {
 		{
 			name: "smoke", namespace: "smoke", podSecurity: "restricted", order: 20, timeout: 5 * time.Minute, everyNode: true,
 			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
-				class := ""
-				if storage, ok := componentNamed("local-path"); ok && storage.enabled(inv, c) {
-					class = "local-path"
-				}
-				return map[string]any{"nodes": len(c.PresentNodes()), "dnsDomain": c.Network.DNSDomain, "storageClass": class}
+				return map[string]any{"nodes": len(c.PresentNodes()), "dnsDomain": c.Network.DNSDomain, "storageClass": storageClass(inv)}
 			},
 		},
 	}
 }
 
 func nothing(*inventory.Inventory, *inventory.Cluster) map[string]any { return map[string]any{} }
+
+// localPath is the component that makes volumes of nodes' folders.
+const localPath = "local-path"
+
+// storageClass is that of the volumes that we bring; empty where the site brings its own, whose default is used then.
+func storageClass(inv *inventory.Inventory) string {
+	// not by componentNamed: the table asks for it while it is made
+	if given := inv.Components[localPath].Enabled; given != nil && !*given {
+		return ""
+	}
+	return localPath
+}
 
 func componentNamed(name string) (component, bool) {
 	all := components()
@@ -80,15 +129,35 @@ func componentNamed(name string) (component, bool) {
 	return all[i], true
 }
 
+// fits says whether the component can be installed on a cluster of the inventory.
+func (c component) fits(inv *inventory.Inventory, spec *inventory.Cluster) bool {
+	return c.clusters == nil || slices.ContainsFunc(c.clusters, func(n inventory.ClusterName) bool { return inv.Cluster(n) == spec })
+}
+
 // enabled says whether the inventory wants the component on the cluster.
 func (c component) enabled(inv *inventory.Inventory, spec *inventory.Cluster) bool {
+	if !c.fits(inv, spec) {
+		return false
+	}
 	if c.decidedBy != "" {
 		return c.on(spec)
 	}
 	if given := inv.Components[c.name].Enabled; given != nil {
 		return *given
 	}
-	return c.fallback
+	if c.unless != nil && c.unless(inv) {
+		return false
+	}
+	return c.fallback && (c.part == foundation || inv.Platform.On())
+}
+
+// decided are the values that follow from other parts of the inventory.
+func (c component) decided(inv *inventory.Inventory, spec *inventory.Cluster) map[string]any {
+	values := c.values(inv, spec)
+	if c.part != foundation {
+		values["size"] = string(inv.Platform.Size)
+	}
+	return values
 }
 
 // release makes the component's release.
@@ -98,17 +167,28 @@ func (c component) release(inv *inventory.Inventory, name inventory.ClusterName)
 	if err != nil {
 		return Release{}, err
 	}
-	values := helm.Merge(inv.Components[c.name].Values, c.values(inv, spec))
+	values := helm.Merge(inv.Components[c.name].Values, c.decided(inv, spec))
 	r := Release{
 		Cluster: name, Name: c.name, Namespace: c.namespace, Order: c.order, Timeout: c.timeout, EveryNode: c.everyNode,
-		Chart: ChartSource{Embedded: c.name}, Values: values, PodSecurity: c.podSecurity, chart: chart,
+		Chart: ChartSource{Embedded: c.name}, Values: values, PodSecurity: c.podSecurity, After: c.after, chart: chart,
 		// no value of our charts is a secret
 		public: values,
+	}
+	if c.secrets != nil {
+		r.Secrets = c.secrets(inv, spec)
+	}
+	if name == inventory.Workload {
+		for _, s := range r.Secrets {
+			if err := checkSeparation(inv, s); err != nil {
+				return r, err
+			}
+		}
 	}
 	return r, r.finish(spec.VersionOr(inv))
 }
 
-// checkComponents finds names that are no component's and settings that the inventory makes elsewhere.
+// checkComponents finds names that are no component's, settings that the inventory makes elsewhere, and what components
+// that are on need and do not find.
 func checkComponents(inv *inventory.Inventory) inventory.Errors {
 	var errs inventory.Errors
 	fail := func(field, hint, format string, args ...any) {
@@ -129,22 +209,49 @@ func checkComponents(inv *inventory.Inventory) inventory.Errors {
 		if given.Enabled != nil && c.decidedBy != "" {
 			fail(field+".enabled", "set it there", "clusters.NAME.%s decides whether %s is installed", c.decidedBy, name)
 		}
+		if given.Enabled != nil && *given.Enabled && len(c.here(inv)) == 0 {
+			fail(field+".enabled", "leave it out, or add that cluster", "%s is for the %s cluster, which this inventory does not have", name, c.clusters[0])
+		}
 		for _, k := range c.owned(inv) {
 			if _, twice := given.Values[k]; twice {
 				fail(field+".values."+k, "leave it out", "it follows from other parts of the inventory (`catamaran charts values %s` says which)", name)
 			}
 		}
 	}
+	for _, c := range components() {
+		for _, name := range c.here(inv) {
+			if spec := inv.Cluster(name); c.requires != nil && c.enabled(inv, spec) {
+				for _, m := range c.requires(inv, spec) {
+					field := m.field
+					if field == "" {
+						field = "components." + c.name
+					}
+					fail(field, m.hint, "%s on the %s cluster needs %s", c.name, name, m.what)
+				}
+			}
+		}
+	}
 	return errs
+}
+
+// here are the inventory's clusters that the component can be installed on.
+func (c component) here(inv *inventory.Inventory) []inventory.ClusterName {
+	var out []inventory.ClusterName
+	for _, name := range inv.ClusterNames() {
+		if c.fits(inv, inv.Cluster(name)) {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 // owned are the values that the inventory decides elsewhere, sorted; they are the same for both clusters.
 func (c component) owned(inv *inventory.Inventory) []string {
-	clusters := inv.ClusterNames()
+	clusters := c.here(inv)
 	if len(clusters) == 0 {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(c.values(inv, inv.Cluster(clusters[0]))))
+	return slices.Sorted(maps.Keys(c.decided(inv, inv.Cluster(clusters[0]))))
 }
 
 func componentNames() []string {
@@ -161,7 +268,7 @@ func componentNames() []string {
 func Validate(inv *inventory.Inventory) error {
 	errs := checkComponents(inv)
 	for _, comp := range components() {
-		for _, name := range inv.ClusterNames() {
+		for _, name := range comp.here(inv) {
 			// a component that is off is checked too: it will be switched on one day
 			_, err := comp.release(inv, name)
 			if err == nil {
@@ -198,7 +305,9 @@ type Component struct {
 	Name, Version, Description string
 	Namespace, PodSecurity     string
 	Order                      int
-	// Default is whether it is installed when the inventory does not say. DecidedBy names the field below clusters.NAME that
+	// Platform says that it is a part of the compliance platform, which platform.enabled switches as a whole.
+	Platform bool
+	// Default is whether it is installed when the inventory does not say; of the platform only while that is on. DecidedBy names the field below clusters.NAME that
 	// decides instead.
 	Default   bool
 	DecidedBy string
@@ -214,10 +323,13 @@ func Components() ([]Component, error) {
 		if err != nil {
 			return nil, err
 		}
+		clusters := c.clusters
+		if clusters == nil {
+			clusters = []inventory.ClusterName{inventory.Service, inventory.Workload}
+		}
 		out = append(out, Component{
 			Name: c.name, Version: chart.Version(), Description: chart.Description(), Namespace: c.namespace, PodSecurity: c.podSecurity,
-			Order: c.order, Default: c.fallback, DecidedBy: c.decidedBy,
-			Clusters: []inventory.ClusterName{inventory.Service, inventory.Workload},
+			Order: c.order, Platform: c.part == platform, Default: c.fallback, DecidedBy: c.decidedBy, Clusters: clusters,
 		})
 	}
 	return out, nil

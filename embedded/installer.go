@@ -42,6 +42,15 @@ func (i *Installer) Apply(ctx context.Context, r Release) error {
 	})
 }
 
+// PutSecret makes or replaces a Secret; see helm.Cluster.PutSecret.
+func (i *Installer) PutSecret(ctx context.Context, s helm.Secret) error {
+	cluster, err := helm.NewCluster(i.config, i.log)
+	if err != nil {
+		return err
+	}
+	return cluster.PutSecret(ctx, s)
+}
+
 // Uninstall removes a release and waits until its objects are gone. Namespace, CRDs and volumes stay. What is not
 // installed is no error.
 func (i *Installer) Uninstall(ctx context.Context, namespace, name string, timeout time.Duration) error {

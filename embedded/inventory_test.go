@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,9 +10,12 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
-// site is an inventory with both clusters; more is added at the end of the file.
+// site is an inventory with both clusters; more is added at the end of the file. The platform is off unless more has it.
 func site(t testing.TB, more string) *inventory.Inventory {
 	t.Helper()
+	if !strings.Contains(more, "platform:") {
+		more += "\nplatform: {enabled: false}\n"
+	}
 	inv, err := inventory.Parse([]byte(`
 apiVersion: catamaran/v1alpha1
 kind: Inventory

@@ -36,6 +36,10 @@ type Release struct {
 	Digest string
 	// Version is the chart's version.
 	Version string
+	// Secrets must be in the namespace before the release is installed.
+	Secrets []Secret
+	// After names a release of the service cluster that must be installed before this one of the workload cluster.
+	After string
 	// EveryNode says that it gets ready only when every node of the cluster is: it is installed after them.
 	EveryNode bool
 	// Images are all the images that the rendered manifests use, sorted.

@@ -212,7 +212,7 @@ func TestReleaseWithoutChart(t *testing.T) {
 }
 
 func BenchmarkReleases(b *testing.B) {
-	inv := site(b, "components: {smoke: {enabled: true}}")
+	inv := site(b, "platform: {size: standard}\ncomponents: {smoke: {enabled: true}}")
 	for b.Loop() {
 		_, err := Releases(b.Context(), inv, inventory.Service)
 		require.NoError(b, err)

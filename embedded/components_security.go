@@ -1,0 +1,74 @@
+package embedded
+
+import (
+	"slices"
+	"time"
+
+	"github.com/catamaran-k8s/catamaran/inventory"
+)
+
+// securityComponents are the charts that guard and scan.
+func securityComponents() []component {
+	return []component{
+		{
+			// no Secret of the vault's: Gatekeeper is its own authority for its webhook, in either cluster
+			name: "gatekeeper", namespace: "gatekeeper-system", part: platform,
+			podSecurity: "restricted", order: 30, timeout: 10 * time.Minute, fallback: true,
+			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
+				return map[string]any{"network": networkOf(inv, c)}
+			},
+		},
+		{
+			// a rule can be written once Gatekeeper has made its kind, so this is a release of its own
+			name: "gatekeeper-policies", namespace: "gatekeeper-system", part: platform,
+			podSecurity: "restricted", order: 31, timeout: 5 * time.Minute, fallback: true,
+			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
+				return map[string]any{
+					"platformNamespaces": namespacesOf(inv, c, platform), "foundationNamespaces": namespacesOf(inv, c, foundation),
+				}
+			},
+			requires: needsGatekeeper,
+		},
+		scanner("trivy", 38, onService()),
+		scanner("trivy-scan", 44, onWorkload()),
+	}
+}
+
+// scanner looks at the images of one cluster. Both are the same chart but in name, and neither talks to the other's cluster.
+func scanner(name string, order int, clusters []inventory.ClusterName) component {
+	return component{
+		// privileged: it reads images from the nodes' containerd
+		name: name, namespace: name, part: platform, clusters: clusters,
+		podSecurity: "privileged", order: order, timeout: 5 * time.Minute, fallback: true,
+		values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
+			nodes := []any{}
+			for _, n := range c.PresentNodes() {
+				nodes = append(nodes, n.Name)
+			}
+			return map[string]any{"network": networkOf(inv, c), "nodeNames": nodes}
+		},
+	}
+}
+
+// namespacesOf are those of a part's components that are on the cluster, sorted.
+func namespacesOf(inv *inventory.Inventory, c *inventory.Cluster, of part) []any {
+	var names []string
+	for _, other := range components() {
+		if other.part == of && other.enabled(inv, c) {
+			names = append(names, other.namespace)
+		}
+	}
+	slices.Sort(names)
+	out := []any{}
+	for _, name := range slices.Compact(names) {
+		out = append(out, name)
+	}
+	return out
+}
+
+func needsGatekeeper(inv *inventory.Inventory, c *inventory.Cluster) []missing {
+	if g, ok := componentNamed("gatekeeper"); ok && g.enabled(inv, c) {
+		return nil
+	}
+	return []missing{{what: "the component gatekeeper, which is off", hint: "switch it on, or this one off"}}
+}

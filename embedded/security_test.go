@@ -1,0 +1,153 @@
+package embedded
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/catamaran-k8s/catamaran/embedded/helm"
+	"github.com/catamaran-k8s/catamaran/inventory"
+)
+
+// Both clusters are looked at alike: the two charts differ in their names and in where the report goes.
+func TestScannersAreTheSame(t *testing.T) {
+	t.Parallel()
+	one, err := embeddedChart("trivy")
+	require.NoError(t, err)
+	other, err := embeddedChart("trivy-scan")
+	require.NoError(t, err)
+	for _, folder := range []string{"templates", "scan"} {
+		files, err := chartFiles.ReadDir("charts/trivy/" + folder)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, f := range files {
+			a, ok := one.File(folder + "/" + f.Name())
+			require.True(t, ok)
+			b, _ := other.File(folder + "/" + f.Name())
+			assert.Equal(t, string(a), string(b), f.Name())
+		}
+	}
+	a, err := one.AllValues(nil)
+	require.NoError(t, err)
+	b, err := other.AllValues(nil)
+	require.NoError(t, err)
+	assert.Equal(t, a, b)
+}
+
+// scanPods are the pods of a scanner's CronJobs, by the CronJobs' names.
+func scanPods(t *testing.T, r Release) map[string]map[string]any {
+	t.Helper()
+	manifest, err := r.Manifest()
+	require.NoError(t, err)
+	pods := map[string]map[string]any{}
+	for _, o := range objects(t, manifest) {
+		if o["kind"] == "CronJob" {
+			pods[o["metadata"].(map[string]any)["name"].(string)] = podSpecs(o)[0]
+		}
+	}
+	return pods
+}
+
+// Each node that is there has a job of its own, and no other.
+func TestEachNodeIsScanned(t *testing.T) {
+	t.Parallel()
+	inv := site(t, "platform: {size: small}")
+	pods := scanPods(t, named(t, releases(t, inv, inventory.Service), "trivy"))
+	require.Len(t, pods, 2, "an absent node is none")
+	for job, pod := range pods {
+		terms := pod["affinity"].(map[string]any)["nodeAffinity"].(map[string]any)["requiredDuringSchedulingIgnoredDuringExecution"].(map[string]any)["nodeSelectorTerms"].([]any)
+		require.Len(t, terms, 1)
+		fields := terms[0].(map[string]any)["matchFields"].([]any)
+		node := fields[0].(map[string]any)["values"].([]any)
+		assert.Equal(t, []any{strings.TrimPrefix(job, "scan-")}, node)
+	}
+	chart, err := embeddedChart("trivy")
+	require.NoError(t, err)
+	long := strings.Repeat("a", 60)
+	out, err := chart.Render(helm.RenderOptions{Name: "trivy", Namespace: "trivy", KubeVersion: "1.37.2", Values: map[string]any{"nodeNames": []any{long + "1", long + "2", "a.b", "a-b"}}})
+	require.NoError(t, err)
+	var jobs []string
+	for _, o := range objects(t, out.Manifest) {
+		if o["kind"] == "CronJob" {
+			name := o["metadata"].(map[string]any)["name"].(string)
+			assert.LessOrEqual(t, len(name), 52)
+			assert.NotContains(t, name, ".")
+			jobs = append(jobs, name)
+		}
+	}
+	slices.Sort(jobs)
+	assert.Len(t, slices.Compact(jobs), 4, "%v", jobs)
+}
+
+// Who has containerd's socket has neither a token nor anything to write to but its folder; who has the token is not user 0.
+func TestScannerHasOneRightEach(t *testing.T) {
+	t.Parallel()
+	inv := site(t, "platform: {size: small}\ncomponents:\n  trivy-scan: {values: {database: {repository: \"ghcr.io/aquasecurity/trivy-db:2\"}}}\n")
+	pods := scanPods(t, named(t, releases(t, inv, inventory.Workload), "trivy-scan"))
+	require.Len(t, pods, 1)
+	for _, pod := range pods {
+		assert.Equal(t, false, pod["automountServiceAccountToken"])
+		paths := map[string][]string{}
+		for _, list := range []string{"initContainers", "containers"} {
+			for _, c := range pod[list].([]any) {
+				container := c.(map[string]any)
+				name := container["name"].(string)
+				security := container["securityContext"].(map[string]any)
+				assert.Equal(t, true, security["readOnlyRootFilesystem"], name)
+				for _, m := range container["volumeMounts"].([]any) {
+					paths[name] = append(paths[name], m.(map[string]any)["name"].(string))
+				}
+				if name == "images" {
+					assert.InDelta(t, 65532, security["runAsUser"], 0)
+				}
+			}
+		}
+		assert.Equal(t, map[string][]string{
+			"images": {"work", "account"}, "database": {"work", "database"}, "scan": {"containerd", "scan", "work", "database"},
+		}, paths)
+	}
+}
+
+// A scan that can find nothing is not run; a database that is an image is in the bundle.
+func TestScannerDatabase(t *testing.T) {
+	t.Parallel()
+	suspended := func(r Release) any {
+		manifest, err := r.Manifest()
+		require.NoError(t, err)
+		for _, o := range objects(t, manifest) {
+			if o["kind"] == "CronJob" {
+				return o["spec"].(map[string]any)["suspend"]
+			}
+		}
+		return nil
+	}
+	const small = "platform: {size: small}\n"
+	r := named(t, releases(t, site(t, small), inventory.Workload), "trivy-scan")
+	assert.Equal(t, true, suspended(r))
+	assert.Equal(t, []string{"ghcr.io/aquasecurity/trivy:0.74.0", "ghcr.io/catamaran-k8s/pod-images:v0.1.0"}, r.Images)
+	r = named(t, releases(t, site(t, small+"components: {trivy-scan: {values: {database: {image: \"example.org/db:1\"}}}}"), inventory.Workload), "trivy-scan")
+	assert.Equal(t, false, suspended(r))
+	assert.Contains(t, r.Images, "example.org/db:1")
+	err := Validate(site(t, small+"components: {trivy-scan: {values: {database: {image: \"example.org/db:1\", repository: \"example.org/db:2\"}}}}"))
+	assert.NotEmpty(t, refusals(t, err), "one of both")
+}
+
+// What protect guards on a cluster are the namespaces of the parts that are on it, but not where others write.
+func TestGuardedNamespaces(t *testing.T) {
+	t.Parallel()
+	inv := site(t, "platform: {size: small}\ncomponents: {falco: {enabled: false}}")
+	values := func(c inventory.ClusterName) map[string]any {
+		return named(t, releases(t, inv, c), "gatekeeper-policies").Values
+	}
+	workload := values(inventory.Workload)
+	assert.Equal(t, []any{"fluentd", "gatekeeper-system", "kube-state-metrics", "node-exporter", "prometheus-agent", "trivy-scan"}, workload["platformNamespaces"])
+	assert.Equal(t, []any{"kube-flannel", "local-path-storage", "metrics-server"}, workload["foundationNamespaces"])
+	assert.Contains(t, values(inventory.Service)["platformNamespaces"], "loki")
+	assert.NotContains(t, values(inventory.Service)["platformNamespaces"], "fluentd")
+	assert.Equal(t, []string{"components.gatekeeper-policies: gatekeeper-policies on the service cluster needs the component gatekeeper, which is off",
+		"components.gatekeeper-policies: gatekeeper-policies on the workload cluster needs the component gatekeeper, which is off"},
+		refusals(t, Validate(site(t, "platform: {size: small}\ncomponents: {gatekeeper: {enabled: false}}"))))
+}

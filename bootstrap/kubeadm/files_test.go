@@ -8,7 +8,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/apiserver/pkg/audit/policy"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"sigs.k8s.io/yaml"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
@@ -98,111 +102,120 @@ type request struct {
 	nonResource string
 }
 
-// levelOf applies the policy as documented: the first rule that matches says the level.
-func levelOf(p *auditv1.Policy, r request) auditv1.Level {
-	for _, rule := range p.Rules {
-		if matches(rule, r) {
-			return rule.Level
-		}
+// evaluator is the API server's own.
+func evaluator(t *testing.T) func(request) auditinternal.Level {
+	t.Helper()
+	p, err := policy.LoadPolicyFromBytes([]byte(AuditPolicy()))
+	require.NoError(t, err)
+	rules := policy.NewPolicyRuleEvaluator(p)
+	return func(r request) auditinternal.Level {
+		resource, sub, _ := strings.Cut(r.resource, "/")
+		return rules.EvaluatePolicyRule(authorizer.AttributesRecord{
+			User: &user.DefaultInfo{Name: r.user, Groups: r.groups}, Verb: r.verb, Namespace: "default", Name: "x",
+			APIGroup: r.group, APIVersion: "v1", Resource: resource, Subresource: sub, ResourceRequest: r.nonResource == "", Path: r.nonResource,
+		}).Level
 	}
-	return auditv1.LevelNone
-}
-
-func matches(rule auditv1.PolicyRule, r request) bool {
-	if len(rule.Users) > 0 && !in(rule.Users, r.user) {
-		return false
-	}
-	if len(rule.UserGroups) > 0 {
-		some := false
-		for _, g := range r.groups {
-			some = some || in(rule.UserGroups, g)
-		}
-		if !some {
-			return false
-		}
-	}
-	if len(rule.Verbs) > 0 && !in(rule.Verbs, r.verb) {
-		return false
-	}
-	if r.nonResource != "" {
-		if len(rule.Resources) > 0 {
-			return false
-		}
-		for _, path := range rule.NonResourceURLs {
-			if prefix, wild := strings.CutSuffix(path, "*"); path == r.nonResource || wild && strings.HasPrefix(r.nonResource, prefix) {
-				return true
-			}
-		}
-		return len(rule.NonResourceURLs) == 0
-	}
-	if len(rule.NonResourceURLs) > 0 {
-		return false
-	}
-	for _, gr := range rule.Resources {
-		if gr.Group == r.group && (len(gr.Resources) == 0 || in(gr.Resources, r.resource)) {
-			return true
-		}
-	}
-	return len(rule.Resources) == 0
-}
-
-func in(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }
 
 func TestAuditPolicy(t *testing.T) {
 	t.Parallel()
 	p := strictly(t, AuditPolicy(), auditv1.AddToScheme).(*auditv1.Policy)
 	require.Equal(t, []auditv1.Stage{auditv1.StageRequestReceived}, p.OmitStages)
+	levelOf := evaluator(t)
+	const none, metadata, body, answer = auditinternal.LevelNone, auditinternal.LevelMetadata, auditinternal.LevelRequest, auditinternal.LevelRequestResponse
+	const rbac, gatekeeper, auth = "rbac.authorization.k8s.io", "system:serviceaccount:gatekeeper-system:gatekeeper", "authentication.k8s.io"
 	node := []string{"system:nodes", "system:authenticated"}
 	controller := []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"}
 	for name, c := range map[string]struct {
 		r    request
-		want auditv1.Level
+		want auditinternal.Level
 	}{
-		"kube-proxy watches services":             {request{user: "system:kube-proxy", verb: "watch", resource: "services"}, auditv1.LevelNone},
-		"a kubelet reads its pods":                {request{user: "system:node:a", groups: node, verb: "list", resource: "pods"}, auditv1.LevelNone},
-		"a kubelet updates a status":              {request{user: "system:node:a", groups: node, verb: "patch", resource: "pods/status"}, auditv1.LevelNone},
-		"a lease":                                 {request{user: "anybody", verb: "update", group: "coordination.k8s.io", resource: "leases"}, auditv1.LevelNone},
-		"an event":                                {request{user: "anybody", verb: "create", resource: "events"}, auditv1.LevelNone},
-		"health":                                  {request{user: "system:anonymous", verb: "get", nonResource: "/livez/ping"}, auditv1.LevelNone},
-		"another path":                            {request{user: "eve", verb: "get", nonResource: "/debug/pprof"}, auditv1.LevelMetadata},
-		"a person reads a secret":                 {request{user: "eve", verb: "get", resource: "secrets"}, auditv1.LevelMetadata},
-		"a person writes a secret":                {request{user: "eve", verb: "create", resource: "secrets"}, auditv1.LevelMetadata},
-		"a kubelet reads a secret":                {request{user: "system:node:a", groups: node, verb: "get", resource: "secrets"}, auditv1.LevelMetadata},
-		"the controller manager writes a secret":  {request{user: "system:kube-controller-manager", verb: "update", resource: "secrets"}, auditv1.LevelMetadata},
-		"a controller writes a secret":            {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", resource: "secrets"}, auditv1.LevelMetadata},
-		"a token is made":                         {request{user: "eve", verb: "create", resource: "serviceaccounts/token"}, auditv1.LevelMetadata},
-		"a token is reviewed":                     {request{user: "eve", verb: "create", group: "authentication.k8s.io", resource: "tokenreviews"}, auditv1.LevelMetadata},
-		"a person enters a pod":                   {request{user: "eve", verb: "create", resource: "pods/exec"}, auditv1.LevelMetadata},
-		"a person gives rights":                   {request{user: "eve", verb: "create", group: "rbac.authorization.k8s.io", resource: "clusterrolebindings"}, auditv1.LevelRequestResponse},
-		"a controller gives rights":               {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", group: "rbac.authorization.k8s.io", resource: "clusterroles"}, auditv1.LevelRequestResponse},
-		"a person changes a deployment":           {request{user: "eve", verb: "patch", group: "apps", resource: "deployments"}, auditv1.LevelRequest},
-		"a person deletes a namespace":            {request{user: "eve", verb: "delete", resource: "namespaces"}, auditv1.LevelRequest},
-		"a person reads pods":                     {request{user: "eve", verb: "list", resource: "pods"}, auditv1.LevelMetadata},
-		"a controller updates a status":           {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", group: "apps", resource: "deployments/status"}, auditv1.LevelNone},
-		"a controller deletes a pod":              {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "delete", resource: "pods"}, auditv1.LevelRequest},
-		"a service account elsewhere is a person": {request{user: "system:serviceaccount:default:x", verb: "update", group: "apps", resource: "deployments"}, auditv1.LevelRequest},
+		"kube-proxy watches services":             {request{user: "system:kube-proxy", verb: "watch", resource: "services"}, none},
+		"a kubelet reads its pods":                {request{user: "system:node:a", groups: node, verb: "list", resource: "pods"}, none},
+		"a kubelet updates a pod's status":        {request{user: "system:node:a", groups: node, verb: "patch", resource: "pods/status"}, none},
+		"a kubelet updates its node's status":     {request{user: "system:node:a", groups: node, verb: "patch", resource: "nodes/status"}, none},
+		"a kubelet labels its node":               {request{user: "system:node:a", groups: node, verb: "patch", resource: "nodes"}, metadata},
+		"a lease":                                 {request{user: "anybody", verb: "update", group: "coordination.k8s.io", resource: "leases"}, none},
+		"an event":                                {request{user: "anybody", verb: "create", resource: "events"}, none},
+		"an event of the newer kind":              {request{user: "anybody", verb: "create", group: "events.k8s.io", resource: "events"}, none},
+		"health":                                  {request{user: "system:anonymous", verb: "get", nonResource: "/livez/ping"}, none},
+		"another path":                            {request{user: "eve", verb: "get", nonResource: "/debug/pprof"}, metadata},
+		"a person reads a secret":                 {request{user: "eve", verb: "get", resource: "secrets"}, metadata},
+		"a person writes a secret":                {request{user: "eve", verb: "create", resource: "secrets"}, metadata},
+		"a kubelet reads a secret":                {request{user: "system:node:a", groups: node, verb: "get", resource: "secrets"}, metadata},
+		"the controller manager writes a secret":  {request{user: "system:kube-controller-manager", verb: "update", resource: "secrets"}, metadata},
+		"the controller manager reads secrets":    {request{user: "system:kube-controller-manager", verb: "list", resource: "secrets"}, metadata},
+		"a controller writes a secret":            {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", resource: "secrets"}, metadata},
+		"a token is made":                         {request{user: "eve", verb: "create", resource: "serviceaccounts/token"}, metadata},
+		"a token is reviewed":                     {request{user: "eve", verb: "create", group: auth, resource: "tokenreviews"}, metadata},
+		"who one is":                              {request{user: "eve", verb: "create", group: auth, resource: "selfsubjectreviews"}, metadata},
+		"a config map is written":                 {request{user: "eve", verb: "update", resource: "configmaps"}, metadata},
+		"a person enters a pod":                   {request{user: "eve", verb: "create", resource: "pods/exec"}, body},
+		"a person enters a pod the other way":     {request{user: "eve", verb: "get", resource: "pods/exec"}, body},
+		"a person attaches":                       {request{user: "eve", verb: "create", resource: "pods/attach"}, body},
+		"a person forwards a port":                {request{user: "eve", verb: "create", resource: "pods/portforward"}, body},
+		"a person debugs":                         {request{user: "eve", verb: "patch", resource: "pods/ephemeralcontainers"}, body},
+		"a node enters a pod":                     {request{user: "system:node:a", groups: node, verb: "create", resource: "pods/exec"}, body},
+		"a node enters a pod the other way":       {request{user: "system:node:a", groups: node, verb: "get", resource: "pods/exec"}, body},
+		"the control plane forwards a port":       {request{user: "system:apiserver", verb: "get", resource: "pods/portforward"}, body},
+		"a node speaks to a kubelet":              {request{user: "system:node:a", groups: node, verb: "get", resource: "nodes/proxy"}, metadata},
+		"an event is made":                        {request{user: "eve", verb: "create", resource: "events"}, none},
+		"an event is deleted":                     {request{user: "eve", verb: "delete", resource: "events"}, metadata},
+		"all events are deleted":                  {request{user: "system:node:a", groups: node, verb: "deletecollection", group: "events.k8s.io", resource: "events"}, metadata},
+		"a lease is renewed":                      {request{user: "system:node:a", groups: node, verb: "update", group: "coordination.k8s.io", resource: "leases"}, none},
+		"a lease is deleted":                      {request{user: "eve", verb: "delete", group: "coordination.k8s.io", resource: "leases"}, metadata},
+		"a person speaks through a service":       {request{user: "eve", verb: "create", resource: "services/proxy"}, metadata},
+		"a person speaks to a kubelet":            {request{user: "eve", verb: "get", resource: "nodes/proxy"}, metadata},
+		"a person gives rights":                   {request{user: "eve", verb: "create", group: rbac, resource: "clusterrolebindings"}, answer},
+		"a controller gives rights":               {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", group: rbac, resource: "clusterroles"}, answer},
+		"a person takes rights":                   {request{user: "eve", verb: "delete", group: rbac, resource: "rolebindings"}, answer},
+		"a person reads rights":                   {request{user: "eve", verb: "list", group: rbac, resource: "clusterroles"}, metadata},
+		"a certificate is asked for":              {request{user: "eve", verb: "create", group: "certificates.k8s.io", resource: "certificatesigningrequests"}, answer},
+		"a certificate is approved":               {request{user: "eve", verb: "update", group: "certificates.k8s.io", resource: "certificatesigningrequests/approval"}, answer},
+		"a webhook is deleted":                    {request{user: "eve", verb: "delete", group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations"}, body},
+		"a network policy is changed":             {request{user: "eve", verb: "patch", group: "networking.k8s.io", resource: "networkpolicies"}, body},
+		"a namespace is labelled":                 {request{user: "eve", verb: "patch", resource: "namespaces"}, body},
+		"a rule is changed":                       {request{user: "eve", verb: "patch", group: "constraints.gatekeeper.sh", resource: "catamaranprotected"}, body},
+		"Gatekeeper reports":                      {request{user: gatekeeper, verb: "update", group: "constraints.gatekeeper.sh", resource: "catamaranprotected/status"}, none},
+		"Gatekeeper reports by pod":               {request{user: gatekeeper, verb: "create", group: "status.gatekeeper.sh", resource: "constraintpodstatuses"}, none},
+		"a person reports as Gatekeeper":          {request{user: "eve", verb: "update", group: "constraints.gatekeeper.sh", resource: "catamaranprotected/status"}, body},
+		"Gatekeeper changes a rule":               {request{user: gatekeeper, verb: "update", group: "constraints.gatekeeper.sh", resource: "catamaranprotected"}, body},
+		"a person changes a deployment":           {request{user: "eve", verb: "patch", group: "apps", resource: "deployments"}, metadata},
+		"a person deletes a namespace":            {request{user: "eve", verb: "delete", resource: "namespaces"}, body},
+		"a person reads pods":                     {request{user: "eve", verb: "list", resource: "pods"}, metadata},
+		"a controller updates a status":           {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "update", group: "apps", resource: "deployments/status"}, none},
+		"a controller's token changes a workload": {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "patch", group: "apps", resource: "daemonsets"}, metadata},
+		"a controller deletes a pod":              {request{user: "system:serviceaccount:kube-system:x", groups: controller, verb: "delete", resource: "pods"}, metadata},
+		"a service account elsewhere is a person": {request{user: "system:serviceaccount:default:x", verb: "update", group: "apps", resource: "deployments/status"}, metadata},
 	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, levelOf(p, c.r)) })
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, levelOf(c.r)) })
 	}
+	users := []request{
+		{user: "eve"}, {user: "system:node:a", groups: node}, {user: "system:serviceaccount:kube-system:x", groups: controller}, {user: gatekeeper},
+		{user: "system:kube-controller-manager"}, {user: "system:kube-scheduler"}, {user: "system:apiserver"}, {user: "system:anonymous"}, {user: "root", groups: []string{"system:masters"}},
+	}
+	verbs := []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"}
 	t.Run("no rule logs the body of a secret or a token", func(t *testing.T) {
-		users := []request{{user: "eve"}, {user: "system:node:a", groups: node}, {user: "system:serviceaccount:kube-system:x", groups: controller}, {user: "system:kube-controller-manager"}, {user: "system:apiserver"}, {user: "system:anonymous"}}
-		secret := []request{
-			{resource: "secrets"}, {resource: "configmaps"}, {resource: "serviceaccounts/token"},
-			{group: "authentication.k8s.io", resource: "tokenreviews"}, {group: "authentication.k8s.io", resource: "tokenrequests"},
-		}
 		for _, u := range users {
-			for _, s := range secret {
-				for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"} {
+			for _, s := range []request{
+				{resource: "secrets"}, {resource: "configmaps"}, {resource: "serviceaccounts/token"}, {group: auth, resource: "tokenreviews"}, {group: auth, resource: "tokenrequests"},
+			} {
+				for _, verb := range verbs {
 					s.user, s.groups, s.verb = u.user, u.groups, verb
-					level := levelOf(p, s)
-					require.True(t, level == auditv1.LevelNone || level == auditv1.LevelMetadata, "%s: %+v", level, s)
+					level := levelOf(s)
+					require.True(t, level == none || level == metadata, "%s: %+v", level, s)
+					if s.resource == "secrets" {
+						require.Equal(t, metadata, level, "%+v", s)
+					}
+				}
+			}
+		}
+	})
+	t.Run("no change of rights is left out", func(t *testing.T) {
+		for _, u := range users {
+			for _, resource := range []string{"roles", "rolebindings", "clusterroles", "clusterrolebindings"} {
+				for _, verb := range verbs[3:] {
+					require.Equal(t, answer, levelOf(request{user: u.user, groups: u.groups, verb: verb, group: rbac, resource: resource}))
 				}
 			}
 		}

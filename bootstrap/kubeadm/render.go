@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sort"
 	"strconv"
 	"strings"
@@ -32,6 +33,9 @@ const (
 // BindPort is where every API server listens on its own node, whatever the endpoint's port.
 const BindPort = 6443
 
+// auditMaxEvent is how long an event of the audit log may be, in bytes.
+const auditMaxEvent = 4 << 20
+
 // SkipPhasesInit leaves out the phase that would print the token.
 const SkipPhasesInit = "show-join-command"
 
@@ -47,6 +51,8 @@ type Input struct {
 	IgnorePreflightErrors []string
 	// AuditPolicy is the policy that is in place; its digest makes a changed policy restart the API server.
 	AuditPolicy string
+	// Guarded makes the API server read admission rules from files; see Guarded.
+	Guarded bool
 }
 
 // Shared is the configuration without secrets: what every control plane of the cluster has in common, or for a worker
@@ -195,6 +201,9 @@ func (in Input) apiServer() Component {
 		"audit-log-maxage":              strconv.Itoa(a.AuditMaxAgeDays),
 		"audit-log-maxbackup":           strconv.Itoa(a.AuditMaxBackups),
 		"audit-log-maxsize":             strconv.Itoa(a.AuditMaxSizeMiB),
+		// a longer event is logged without bodies; the log agent's chunks hold 8 MiB, and what etcd stores (1.5 MiB) fits twice
+		"audit-log-truncate-enabled":        "true",
+		"audit-log-truncate-max-event-size": strconv.Itoa(auditMaxEvent),
 	}
 	c := Component{ExtraVolumes: []Volume{
 		{Name: "audit-policy", HostPath: "/etc/kubernetes/audit", MountPath: "/etc/kubernetes/audit", ReadOnly: true, PathType: "Directory"},
@@ -205,14 +214,23 @@ func (in Input) apiServer() Component {
 		m["encryption-provider-config"] = EncryptionFile
 		c.ExtraVolumes = append(c.ExtraVolumes, Volume{Name: "encryption", HostPath: "/etc/kubernetes/encryption", MountPath: "/etc/kubernetes/encryption", ReadOnly: true, PathType: "Directory"})
 	}
+	// static pods restart when their manifest changes, not when a file they read does
+	c.ExtraEnvs = []Env{{"CATAMARAN_AUDIT_POLICY", digest(in.AuditPolicy)}}
+	if in.Guarded {
+		m["admission-control-config-file"] = AdmissionFile
+		c.ExtraVolumes = append(c.ExtraVolumes, Volume{Name: "admission", HostPath: "/etc/kubernetes/admission", MountPath: "/etc/kubernetes/admission", ReadOnly: true, PathType: "Directory"})
+		c.ExtraEnvs = append(c.ExtraEnvs, Env{"CATAMARAN_ADMISSION", digest(AdmissionConfiguration())})
+	}
 	for k, v := range a.ExtraArgs {
 		m[k] = v
 	}
 	c.ExtraArgs = args(m)
-	// static pods restart when their manifest changes, not when a file they read does
-	sum := sha256.Sum256([]byte(in.AuditPolicy))
-	c.ExtraEnvs = []Env{{"CATAMARAN_AUDIT_POLICY", hex.EncodeToString(sum[:8])}}
 	return c
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
 }
 
 func args(m map[string]string) []Arg {
@@ -247,11 +265,19 @@ func (in Input) kubelet() KubeletConfiguration {
 }
 
 func (in Input) proxy() KubeProxyConfiguration {
-	return KubeProxyConfiguration{
+	p := KubeProxyConfiguration{
 		TypeMeta: TypeMeta{"kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration"},
 		Mode:     in.Spec.Network.ProxyMode, ClusterCIDR: in.Spec.Network.PodCIDR, MetricsBindAddress: "127.0.0.1:10249",
 		Conntrack: Conntrack{TCPEstablishedTimeout: "0s", TCPCloseWaitTimeout: "0s"},
 	}
+	// In mode nftables node ports are answered on a node's own address only, and the ingest gateway's are on the VIP.
+	if in.Cluster == inventory.Service {
+		p.NodePortAddresses = []string{"0.0.0.0/0"}
+		if pods, err := netip.ParsePrefix(in.Spec.Network.PodCIDR); err == nil && pods.Addr().Is6() {
+			p.NodePortAddresses = []string{"::/0"}
+		}
+	}
+	return p
 }
 
 // Images are the images that kubeadm wants of a version, with those of a stacked etcd. The side versions are those of

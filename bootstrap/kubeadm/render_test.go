@@ -76,6 +76,8 @@ func TestRendered(t *testing.T) {
 	tainted := input(inventory.EndpointNode, inventory.ControlPlane)
 	tainted.Node.Taints = &[]inventory.Taint{}
 	tainted.FailCgroupV1, tainted.IgnorePreflightErrors = false, []string{"SystemVerification"}
+	guarded := input(inventory.EndpointVIP, inventory.ControlPlane)
+	guarded.Guarded = true
 	worker := input(inventory.EndpointVIP, inventory.Worker)
 	worker.Node.Taints = &[]inventory.Taint{{Key: "dedicated", Value: "db", Effect: "NoSchedule"}}
 	ca := newAuthority(t)
@@ -87,6 +89,7 @@ func TestRendered(t *testing.T) {
 		"join-control-plane.yaml":   func() ([]byte, error) { return Join(input(inventory.EndpointVIP, inventory.ControlPlane), token, ca) },
 		"join-worker.yaml":          func() ([]byte, error) { return Join(worker, token, ca) },
 		"shared-control-plane.yaml": func() ([]byte, error) { return Shared(input(inventory.EndpointVIP, inventory.ControlPlane)) },
+		"shared-guarded.yaml":       func() ([]byte, error) { return Shared(guarded) },
 		"shared-worker.yaml":        func() ([]byte, error) { return Shared(worker) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +110,9 @@ func TestRendered(t *testing.T) {
 
 func TestSettingsThatHarden(t *testing.T) {
 	t.Parallel()
-	got, err := Shared(input(inventory.EndpointVIP, inventory.ControlPlane))
+	in := input(inventory.EndpointVIP, inventory.ControlPlane)
+	in.Guarded = true
+	got, err := Shared(in)
 	require.NoError(t, err)
 	docs := map[string]map[string]any{}
 	for _, d := range strings.Split(string(got), "---\n") {
@@ -129,6 +134,7 @@ func TestSettingsThatHarden(t *testing.T) {
 	for name, want := range map[string]string{
 		"profiling": "false", "tls-min-version": "VersionTLS12", "kubelet-certificate-authority": "/etc/kubernetes/pki/ca.crt",
 		"audit-policy-file": AuditPolicyFile, "encryption-provider-config": EncryptionFile, "authentication-config": AuthenticationFile,
+		"admission-control-config-file": AdmissionFile,
 	} {
 		require.Equal(t, want, api[name], name)
 	}

@@ -203,6 +203,7 @@ type KubeProxyConfiguration struct {
 	Mode               string    `json:"mode"`
 	ClusterCIDR        string    `json:"clusterCIDR"`
 	MetricsBindAddress string    `json:"metricsBindAddress"`
+	NodePortAddresses  []string  `json:"nodePortAddresses,omitempty"`
 	Conntrack          Conntrack `json:"conntrack"`
 }
 

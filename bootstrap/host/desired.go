@@ -17,6 +17,8 @@ type Node struct {
 	NoSwap  bool
 	// Units must be enabled; those in Running must also run.
 	Units, Running []string
+	// Firewall is the stamp of the ruleset that must be loaded; empty: none of ours must be.
+	Firewall string
 }
 
 // WantedFile is a file that is managed as a whole.
@@ -65,11 +67,18 @@ type DesiredInput struct {
 	Node      *inventory.Node
 	// AuditPolicy is written on control planes.
 	AuditPolicy string
+	// Authentication is written on control planes; empty: kubeadm.Authentication.
+	Authentication string
 }
 
 const (
 	sysctlFile  = "/etc/sysctl.d/99-catamaran.conf"
 	modulesFile = "/etc/modules-load.d/catamaran.conf"
+
+	// journaldFile keeps the journal over a restart: some distributions have it in memory only, and what was not delivered
+	// when the power went would be lost.
+	journaldFile = "/etc/systemd/journald.conf.d/catamaran.conf"
+	journaldConf = "# written by catamaran\n[Journal]\nStorage=persistent\n"
 )
 
 // Desired returns what a node must look like. The sysctls are those kubelet checks with protectKernelDefaults and
@@ -103,13 +112,32 @@ func Desired(in DesiredInput) (Node, error) {
 		{Path: "/etc/containerd/config.toml", Mode: 0o644, Content: containerdConfig(pause, in.Inventory.Host.RestrictOOMScoreAdj), Restart: "containerd.service"},
 		{Path: "/etc/systemd/system/containerd.service", Mode: 0o644, Content: containerdUnit, Restart: "containerd.service"},
 		{Path: "/etc/systemd/system/kubelet.service", Mode: 0o644, Content: kubeletUnit, Restart: "kubelet.service"},
+		{Path: journaldFile, Mode: 0o644, Content: journaldConf, Restart: "systemd-journald.service"},
 		{Path: "/etc/crictl.yaml", Mode: 0o644, Content: "# written by catamaran\nruntime-endpoint: unix:///run/containerd/containerd.sock\n"},
 	}
+	// the workload cluster is its owner's: who may reach its pods is not ours to say
+	if fw := in.Inventory.Host.Firewall; in.Cluster == inventory.Service && (fw == nil || *fw) {
+		rules, stamp := Firewall(in.Inventory, in.Cluster)
+		n.Firewall, n.Units = stamp, append(n.Units, firewallUnit)
+		n.Files = append(n.Files,
+			WantedFile{Path: firewallFile, Mode: 0o644, Content: rules},
+			WantedFile{Path: "/etc/systemd/system/" + firewallUnit, Mode: 0o644, Content: firewallService},
+		)
+	}
 	if in.Node.Role == inventory.ControlPlane {
+		if in.Authentication == "" {
+			in.Authentication = kubeadm.Authentication()
+		}
 		n.Files = append(n.Files,
 			WantedFile{Path: kubeadm.AuditPolicyFile, Mode: 0o600, Content: in.AuditPolicy},
-			WantedFile{Path: kubeadm.AuthenticationFile, Mode: 0o600, Content: kubeadm.Authentication()},
+			WantedFile{Path: kubeadm.AuthenticationFile, Mode: 0o600, Content: in.Authentication},
 		)
+		if kubeadm.Guarded(in.Inventory, in.Inventory.Cluster(in.Cluster)) {
+			n.Files = append(n.Files,
+				WantedFile{Path: kubeadm.AdmissionFile, Mode: 0o600, Content: kubeadm.AdmissionConfiguration()},
+				WantedFile{Path: kubeadm.AdmissionGuardFile, Mode: 0o600, Content: kubeadm.AdmissionGuard(in.Inventory)},
+			)
+		}
 	}
 	return n, nil
 }

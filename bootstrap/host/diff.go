@@ -18,6 +18,9 @@ type Changes struct {
 	Enable  []string // units to enable
 	Start   []string // units to start
 	Restart []string // units to restart because their file changed
+	// Firewall is the stamp of the ruleset to load; FirewallOff takes ours away.
+	Firewall    string
+	FirewallOff bool
 }
 
 // FileChange is a file to write.
@@ -73,12 +76,15 @@ func Diff(want Node, f *Facts) Changes {
 		c.Restart = append(c.Restart, u)
 	}
 	sort.Strings(c.Restart)
+	if want.Firewall != f.Firewall {
+		c.Firewall, c.FirewallOff = want.Firewall, want.Firewall == ""
+	}
 	return c
 }
 
 // Empty says that nothing is lacking.
 func (c Changes) Empty() bool {
-	return len(c.Files)+len(c.Sysctls)+len(c.Modules)+len(c.Enable)+len(c.Start)+len(c.Restart) == 0 && !c.SwapOff
+	return len(c.Files)+len(c.Sysctls)+len(c.Modules)+len(c.Enable)+len(c.Start)+len(c.Restart) == 0 && !c.SwapOff && c.Firewall == "" && !c.FirewallOff
 }
 
 // Reason says in one line what differs.
@@ -97,6 +103,12 @@ func (c Changes) Reason() string {
 	add(len(c.Modules), "module is not loaded", "modules are not loaded")
 	if c.SwapOff {
 		parts = append(parts, "swap is on")
+	}
+	if c.Firewall != "" {
+		parts = append(parts, "the firewall differs")
+	}
+	if c.FirewallOff {
+		parts = append(parts, "the firewall is on")
 	}
 	add(len(c.Enable), "unit is not enabled", "units are not enabled")
 	add(len(c.Start), "unit does not run", "units do not run")
@@ -127,8 +139,21 @@ func (c Changes) Script() string {
 	if len(c.Start) > 0 {
 		fmt.Fprintf(&b, "systemctl start %s\nsystemctl is-active --quiet %s\n", strings.Join(c.Start, " "), strings.Join(c.Start, " "))
 	}
+	switch {
+	case c.Firewall != "":
+		fmt.Fprintf(&b, "systemctl restart %s\nnft list chain %s %s > /dev/null\n", firewallUnit, FirewallTable, c.Firewall)
+	case c.FirewallOff:
+		b.WriteString(FirewallOff)
+	}
 	return b.String()
 }
+
+// FirewallOff is a script that takes our firewall away, also where there is none, and checks that it is gone.
+const FirewallOff = "systemctl disable --now --quiet " + firewallUnit + " 2> /dev/null || true\n" +
+	"rm -f " + firewallFile + " /etc/systemd/system/" + firewallUnit + "\n" +
+	"systemctl daemon-reload\n" +
+	"nft delete table " + FirewallTable + " 2> /dev/null || true\n" +
+	"! nft list table " + FirewallTable + " > /dev/null 2>&1\n"
 
 // quote makes one shell word.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -14,7 +14,7 @@ import (
 
 // prepared are facts of a machine on which nothing is lacking.
 func prepared(want Node) *Facts {
-	f := &Facts{Files: map[string]File{}, Sysctls: map[string]string{}, Modules: map[string]string{}, Units: map[string]Unit{}}
+	f := &Facts{Firewall: want.Firewall, Files: map[string]File{}, Sysctls: map[string]string{}, Modules: map[string]string{}, Units: map[string]Unit{}}
 	for _, w := range want.Files {
 		f.Files[w.Path] = File{Mode: "0" + strings.TrimPrefix(map[uint32]string{0o644: "644", 0o600: "600"}[w.Mode], "0"), SHA256: SHA256(w.Content), Content: w.Content}
 	}
@@ -32,7 +32,11 @@ func prepared(want Node) *Facts {
 
 func desired(t *testing.T, role inventory.Role) Node {
 	t.Helper()
-	inv := &inventory.Inventory{Kubernetes: inventory.Kubernetes{Version: "1.37.2"}, Clusters: inventory.Clusters{Service: &inventory.Cluster{}}}
+	inv := &inventory.Inventory{Kubernetes: inventory.Kubernetes{Version: "1.37.2"}, Clusters: inventory.Clusters{Service: &inventory.Cluster{
+		Endpoint: inventory.Endpoint{Address: "10.77.0.10", Mode: inventory.EndpointVIP},
+		Network:  inventory.Network{PodCIDR: "10.100.0.0/16", ServiceCIDR: "10.101.0.0/16", CNI: inventory.CNIFlannel},
+		Nodes:    []inventory.Node{{Name: "sc-1", Address: "10.77.0.11"}, {Name: "sc-2", Address: "10.77.0.12", State: inventory.Absent}},
+	}}}
 	inv.Host.Sysctls = map[string]string{"net.ipv4.tcp_rmem": "4096  131072\t6291456"}
 	inv.Host.KernelModules = []string{"nf_conntrack"}
 	n, err := Desired(DesiredInput{Inventory: inv, Cluster: inventory.Service, Node: &inventory.Node{Name: "sc-1", Role: role}, AuditPolicy: "policy"})
@@ -82,8 +86,10 @@ func TestDiff(t *testing.T) {
 		"units": {func(f *Facts) {
 			f.Units = map[string]Unit{"kubelet.service": {Active: "inactive", Enabled: "disabled"}, "containerd.service": {Active: "failed", Enabled: "enabled"}}
 		}, func(c *Changes) {
-			c.Enable, c.Start = []string{"kubelet.service"}, []string{"containerd.service"}
-		}, "1 unit is not enabled, 1 unit does not run"},
+			c.Enable, c.Start = []string{"kubelet.service", firewallUnit}, []string{"containerd.service"}
+		}, "2 units are not enabled, 1 unit does not run"},
+		"another firewall is loaded": {func(f *Facts) { f.Firewall = "stamp_0" }, func(c *Changes) { c.Firewall = want.Firewall }, "the firewall differs"},
+		"no firewall is loaded":      {func(f *Facts) { f.Firewall = "" }, func(c *Changes) { c.Firewall = want.Firewall }, "the firewall differs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := prepared(want)
@@ -99,6 +105,22 @@ func TestDiff(t *testing.T) {
 			require.Equal(t, c.reason, got.Reason())
 		})
 	}
+	t.Run("a firewall that must go", func(t *testing.T) {
+		want := want
+		want.Firewall = ""
+		f := prepared(want)
+		f.Firewall = "stamp_0"
+		for k, v := range f.Sysctls {
+			f.Sysctls[k] = sysctlValue(v)
+		}
+		got := Diff(want, f)
+		require.True(t, got.FirewallOff)
+		require.False(t, got.Empty())
+		require.Equal(t, "the firewall is on", got.Reason())
+		require.Contains(t, got.Script(), FirewallOff)
+		f.Firewall = ""
+		require.True(t, Diff(want, f).Empty())
+	})
 	t.Run("swap that may stay", func(t *testing.T) {
 		want := want
 		want.NoSwap = false
@@ -126,6 +148,31 @@ func TestDesired(t *testing.T) {
 		Cluster:   inventory.Service, Node: &inventory.Node{},
 	})
 	require.ErrorContains(t, err, "1.30.0 is not supported")
+}
+
+// Where the platform is guarded, control planes have the rules; they are their own files, which the API server reads anew.
+func TestGuardedControlPlane(t *testing.T) {
+	t.Parallel()
+	paths := func(role inventory.Role, gatekeeper bool) []string {
+		inv := &inventory.Inventory{
+			Kubernetes: inventory.Kubernetes{Version: "1.37.2"}, Clusters: inventory.Clusters{Workload: &inventory.Cluster{}},
+			Components: map[string]inventory.Component{"gatekeeper": {Enabled: &gatekeeper}},
+		}
+		n, err := Desired(DesiredInput{Inventory: inv, Cluster: inventory.Workload, Node: &inventory.Node{Role: role}})
+		require.NoError(t, err)
+		var out []string
+		for _, f := range n.Files {
+			if strings.HasPrefix(f.Path, "/etc/kubernetes/admission/") {
+				require.Equal(t, uint32(0o600), f.Mode)
+				require.Empty(t, f.Restart)
+				out = append(out, f.Path)
+			}
+		}
+		return out
+	}
+	require.Equal(t, []string{"/etc/kubernetes/admission/config.yaml", "/etc/kubernetes/admission/manifests/platform.yaml"}, paths(inventory.ControlPlane, true))
+	require.Empty(t, paths(inventory.ControlPlane, false))
+	require.Empty(t, paths(inventory.Worker, true))
 }
 
 // TestScript runs the script with real files in the places of the machine's, in a mount namespace; the programs that would

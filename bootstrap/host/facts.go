@@ -40,6 +40,8 @@ type Facts struct {
 	Features  []string        `json:"features"`
 	Listening []Listener      `json:"listening"`
 	Units     map[string]Unit `json:"units"` // systemd units asked for
+	// Firewall is the stamp of our ruleset that is loaded; empty: none.
+	Firewall string `json:"firewall,omitempty"`
 	// Files holds every path asked for that exists.
 	Files map[string]File `json:"files"`
 	// Peers says of each address:port asked for whether a TCP connection got an answer (open or refused both count): "open", "refused", "timeout".
@@ -100,7 +102,10 @@ type File struct {
 type ClusterFacts struct {
 	Nodes    []NodeFacts    `json:"nodes"`
 	Releases []ReleaseFacts `json:"releases"`
-	Etcd     []EtcdMember   `json:"etcd"`
+	// Secrets are those that we made; SecretsListed says that they could be asked for.
+	Secrets       []SecretFacts `json:"secrets,omitempty"`
+	SecretsListed bool          `json:"secretsListed"`
+	Etcd          []EtcdMember  `json:"etcd"`
 }
 
 // NodeFacts is one Node object, reduced.
@@ -123,6 +128,15 @@ type ReleaseFacts struct {
 	Status    string `json:"status"`  // deployed, failed, pending-install ...
 	Version   string `json:"version"` // chart version, from our label
 	Digest    string `json:"digest"`  // our label: digest of chart and values
+}
+
+// SecretFacts is what one Secret that we made says about itself; its content is never asked for.
+type SecretFacts struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Digest    string `json:"digest"` // our annotation; empty while it is being put
+	// NotAfter is when its certificate ends; zero: it has none.
+	NotAfter time.Time `json:"notAfter,omitzero"`
 }
 
 // EtcdMember is one member of the etcd cluster.

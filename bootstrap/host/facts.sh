@@ -44,6 +44,8 @@ for d in /proc/sys/net/bridge /proc/sys/net/netfilter; do [ -d "$d" ] && say fea
 [ -n "$Q_UNITS" ] && command -v systemctl >/dev/null && systemctl show -p Id,ActiveState,UnitFileState $Q_UNITS 2>/dev/null | block units
 command -v systemctl >/dev/null && systemctl list-units --plain --no-legend --state=active,activating,deactivating 'catamaran-*.service' 2>/dev/null | block running
 
+command -v nft >/dev/null && say firewall "$(nft list table inet catamaran 2>/dev/null | sed -n 's/.*chain \(stamp_[0-9a-f]*\) .*/\1/p')"
+
 present=
 for f in $Q_FILES; do [ -f "$f" ] && present="$present$f$NL"; done
 if [ -n "$present" ]; then
@@ -111,6 +113,7 @@ if [ -r /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apis
   $K get nodes -o json > "$D/nodes" 2> "$D/nodes.err" &
   # metadata only: the data of a release stays in the cluster
   $K get secrets -A -l owner=helm -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.labels.name}{"\t"}{.metadata.labels.version}{"\t"}{.metadata.labels.status}{"\t"}{.metadata.labels.catamaran\.dev/version}{"\t"}{.metadata.labels.catamaran\.dev/digest}{"\n"}{end}' > "$D/releases" 2>/dev/null &
+  $K get secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\t"}{.metadata.annotations.catamaran\.dev/digest}{"\t"}{.metadata.annotations.catamaran\.dev/not-after}{"\n"}{end}' > "$D/secrets.part" 2>/dev/null && mv "$D/secrets.part" "$D/secrets" &
   if command -v etcdctl >/dev/null; then
     E="etcdctl --command-timeout=3s --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
     { $E member list -w json > "$D/members"; $E endpoint health --cluster -w json > "$D/health"; } 2>/dev/null &
@@ -119,6 +122,8 @@ if [ -r /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apis
   block nodes < "$D/nodes"
   block nodesError < "$D/nodes.err"
   block releases < "$D/releases"
+  # no list is not an empty one: certificates would be made anew
+  [ -e "$D/secrets" ] && block secrets < "$D/secrets"
   [ -e "$D/members" ] && block members < "$D/members"
   [ -e "$D/health" ] && block health < "$D/health"
   rm -rf "$D"

@@ -99,6 +99,8 @@ func (p *parser) line(k, v string) error {
 		f.Kernel = v
 	case "init":
 		f.Init = v
+	case "firewall":
+		f.Firewall = v
 	case "arch":
 		f.Arch = v
 	case "cgroupV2":
@@ -385,6 +387,8 @@ func (p *parser) cluster(name, text string) error {
 		p.nodesError = strings.TrimSpace(text)
 	case "releases":
 		return p.releases(text)
+	case "secrets":
+		return p.secrets(text)
 	case "members":
 		return p.members(text)
 	case "health":
@@ -467,6 +471,25 @@ func (p *parser) releases(text string) error {
 	sort.Strings(keys)
 	for _, k := range keys {
 		p.ensureCluster().Releases = append(p.ensureCluster().Releases, newest[k])
+	}
+	return nil
+}
+
+func (p *parser) secrets(text string) error {
+	p.ensureCluster().SecretsListed = true
+	for _, l := range strings.Split(text, "\n") {
+		w := strings.Split(l, "\t")
+		if len(w) < 4 {
+			continue
+		}
+		f := SecretFacts{Namespace: w[0], Name: w[1], Digest: w[2]}
+		if w[3] != "" {
+			var err error
+			if f.NotAfter, err = time.Parse(time.RFC3339, w[3]); err != nil {
+				return fmt.Errorf("secret %s: %w", w[1], err)
+			}
+		}
+		p.ensureCluster().Secrets = append(p.ensureCluster().Secrets, f)
 	}
 	return nil
 }

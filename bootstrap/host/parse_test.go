@@ -61,6 +61,13 @@ func TestParseDetails(t *testing.T) {
 		{Namespace: "default", Name: "app", Revision: 10, Status: "failed", Version: "1.0.0", Digest: "sha256:app"},
 		{Namespace: "kube-system", Name: "flannel", Revision: 2, Status: "deployed", Version: "0.2.0", Digest: "sha256:new"},
 	}, f.Cluster.Releases)
+	end := time.Date(2027, 6, 1, 12, 0, 0, 0, time.UTC)
+	require.Equal(t, []SecretFacts{
+		{Namespace: "ingest-gateway", Name: "ingest-gateway-door", Digest: "0f3a", NotAfter: end},
+		{Namespace: "ingest-gateway", Name: "ingest-gateway-s3", Digest: "77b1"},
+		{Namespace: "loki", Name: "loki-tls", NotAfter: end},
+	}, f.Cluster.Secrets)
+	require.True(t, f.Cluster.SecretsListed)
 	require.Equal(t, []string{"node-role.kubernetes.io/control-plane=:NoSchedule"}, f.Cluster.Nodes[0].Taints)
 	require.Equal(t, "8211f1d0f64f3269", f.Cluster.Etcd[0].ID)
 	require.True(t, f.Cluster.Etcd[0].Healthy)
@@ -94,6 +101,7 @@ func TestParseRefusesWhatIsBroken(t *testing.T) {
 		"a member's ID":         {"9372538179322589801", "-1", "members"},
 		"health":                {`[{"endpoint"`, `[{endpoint`, "health"},
 		"a release's revision":  {"flannel\t2", "flannel\ttwo", "releases"},
+		"a secret's end":        {"2027-06-01T12:00:00Z", "soon", "secret ingest-gateway-door"},
 		"a block without end":   {">listeners\n", "", "cut off"},
 	} {
 		t.Run(name, func(t *testing.T) {

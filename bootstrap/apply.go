@@ -32,6 +32,9 @@ func (s *Site) planOf(ctx context.Context, o Observation) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	if in.Local.Platform, err = s.platformFacts(in.Releases); err != nil {
+		return plan.Plan{}, err
+	}
 	p, err := plan.Make(in)
 	for _, w := range s.Warnings {
 		p.Warnings = append(p.Warnings, w.String())
@@ -89,6 +92,10 @@ func (s *Site) change(ctx context.Context, command string, o ApplyOptions, makeP
 		return plan.Plan{}, plan.Summary{}, err
 	}
 	defer lock.Release()
+	// as it is now that nobody else changes it
+	if err := s.openVault(); err != nil {
+		return plan.Plan{}, plan.Summary{}, err
+	}
 	if err := s.EnsureMachines(ctx, nil); err != nil {
 		return plan.Plan{}, plan.Summary{}, err
 	}
@@ -131,6 +138,9 @@ func (s *Site) run(ctx context.Context, p plan.Plan, o ApplyOptions) (plan.Summa
 			if sec, err := s.secrets(c); err == nil {
 				redactor.AddSecrets(sec)
 			}
+		}
+		if p, ok := s.vault.Platform(); ok {
+			redactor.AddPlatform(p)
 		}
 	}
 	journal, err := s.openJournal(o.Version, p)

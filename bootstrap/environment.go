@@ -73,6 +73,17 @@ func (e *environment) MakeSecrets(c inventory.ClusterName) (pki.ClusterSecrets, 
 	return s, err
 }
 
+// Platform returns the compliance platform's secrets, and makes those that are missing.
+func (e *environment) Platform(passwords ...string) (pki.PlatformSecrets, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, err := e.site.platformSecrets(passwords)
+	if err == nil {
+		e.redactor.AddPlatform(s)
+	}
+	return s, err
+}
+
 // API returns a configuration whose connections pass through SSH of the first control plane that answers.
 func (e *environment) API(c inventory.ClusterName) (*rest.Config, error) {
 	e.mu.Lock()

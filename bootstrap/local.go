@@ -88,12 +88,8 @@ func (s *Site) secrets(c inventory.ClusterName) (pki.ClusterSecrets, error) {
 }
 
 func (s *Site) makeSecrets(c inventory.ClusterName) (pki.ClusterSecrets, error) {
-	if s.vault == nil {
-		v, err := pki.Create(s.Inventory.VaultFile(), s.Inventory.IdentityFile(), s.Inventory.Metadata.Name, s.Inventory.Vault.Recipients)
-		if err != nil {
-			return pki.ClusterSecrets{}, err
-		}
-		s.vault = v
+	if err := s.ensureVault(); err != nil {
+		return pki.ClusterSecrets{}, err
 	}
 	sec, err := pki.NewClusterSecrets()
 	if err != nil {
@@ -101,6 +97,109 @@ func (s *Site) makeSecrets(c inventory.ClusterName) (pki.ClusterSecrets, error) 
 	}
 	s.vault.SetCluster(string(c), sec)
 	return sec, s.vault.Save()
+}
+
+// ensureVault begins a vault where there is none.
+func (s *Site) ensureVault() error {
+	if s.vault != nil {
+		return nil
+	}
+	v, err := pki.Create(s.Inventory.VaultFile(), s.Inventory.IdentityFile(), s.Inventory.Metadata.Name, s.Inventory.Vault.Recipients)
+	if err == nil {
+		s.vault = v
+	}
+	return err
+}
+
+// platformSecrets are the vault's secrets of the compliance platform; what is missing is made and saved before anybody
+// sees it.
+func (s *Site) platformSecrets(passwords []string) (pki.PlatformSecrets, error) {
+	if err := s.ensureVault(); err != nil {
+		return pki.PlatformSecrets{}, err
+	}
+	p, ok := s.vault.Platform()
+	if !ok {
+		var err error
+		if p, err = pki.NewPlatformSecrets(); err != nil {
+			return p, err
+		}
+	}
+	changed := !ok
+	for _, name := range passwords {
+		if _, there := p.Passwords[name]; there {
+			continue
+		}
+		password, err := pki.NewPassword()
+		if err != nil {
+			return p, err
+		}
+		p.Passwords[name], changed = password, true
+	}
+	if !changed {
+		return p, nil
+	}
+	s.vault.SetPlatform(p)
+	return p, s.vault.Save()
+}
+
+// platformSecretsAlone is platformSecrets of a command that does not hold the site's lock: where something must be made
+// it takes the lock and reads the vault again, so that nothing that another run saves is lost.
+func (s *Site) platformSecretsAlone(command string, passwords ...string) (pki.PlatformSecrets, error) {
+	if s.vault != nil {
+		if p, ok := s.vault.Platform(); ok && hasAll(p.Passwords, passwords) {
+			return p, nil
+		}
+	}
+	lock, err := plan.Acquire(s.Inventory.SiteDir(), s.holder(command))
+	if err != nil {
+		return pki.PlatformSecrets{}, err
+	}
+	defer lock.Release()
+	if err := s.openVault(); err != nil {
+		return pki.PlatformSecrets{}, err
+	}
+	return s.platformSecrets(passwords)
+}
+
+// platformFacts digests every Secret that the inventory wants. A file or a variable that the inventory names and that is
+// not there is an error: it would be one in the middle of an apply otherwise.
+func (s *Site) platformFacts(releases map[inventory.ClusterName][]embedded.Release) (*plan.PlatformFacts, error) {
+	var vault pki.PlatformSecrets
+	known := false
+	if s.vault != nil {
+		vault, known = s.vault.Platform()
+	}
+	f := &plan.PlatformFacts{Digests: map[string]string{}, ServiceCA: vault.ServiceCA.Cert}
+	for _, c := range s.Inventory.ClusterNames() {
+		for _, r := range releases[c] {
+			for _, secret := range r.Secrets {
+				if err := secret.Check(); err != nil {
+					return nil, err
+				}
+				if !known || !hasAll(vault.Passwords, secret.Passwords()) {
+					continue
+				}
+				digest, err := plan.SecretDigest(secret, vault)
+				if err != nil {
+					return nil, err
+				}
+				f.Digests[plan.SecretID(secret)] = digest
+			}
+		}
+	}
+	if !known {
+		return nil, nil //nolint:nilnil // no secrets yet is no error
+	}
+	return f, nil
+}
+
+func hasAll(passwords map[string]string, names []string) bool {
+	for _, n := range names {
+		if _, ok := passwords[n]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // auditPolicy is the cluster's audit policy: the site's file or the built-in one.

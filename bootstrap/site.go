@@ -59,12 +59,23 @@ func Open(path string, o Options) (*Site, error) {
 			return nil, err
 		}
 	}
-	if _, err := os.Stat(inv.VaultFile()); err == nil {
-		if s.vault, err = pki.Open(inv.VaultFile(), inv.IdentityFile(), inv.Vault.Recipients); err != nil {
-			return nil, err
-		}
+	if err := s.openVault(); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// openVault reads the vault, where there is one.
+func (s *Site) openVault() error {
+	inv := s.Inventory
+	if _, err := os.Stat(inv.VaultFile()); err != nil {
+		return nil //nolint:nilerr // there is none yet, or opening it will say why
+	}
+	v, err := pki.Open(inv.VaultFile(), inv.IdentityFile(), inv.Vault.Recipients)
+	if err == nil {
+		s.vault = v
+	}
+	return err
 }
 
 // Close ends every connection.

@@ -20,6 +20,8 @@ type Env interface {
 	Secrets(c inventory.ClusterName) (pki.ClusterSecrets, error)
 	// MakeSecrets makes them, and the vault where there is none.
 	MakeSecrets(c inventory.ClusterName) (pki.ClusterSecrets, error)
+	// Platform returns the compliance platform's secrets, and makes those that are missing, the named passwords among them.
+	Platform(passwords ...string) (pki.PlatformSecrets, error)
 	// API returns a client configuration for the cluster's API server, reached through SSH of a control plane that has
 	// one. It signs its own short-lived client certificate.
 	API(c inventory.ClusterName) (*rest.Config, error)

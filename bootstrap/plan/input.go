@@ -33,6 +33,8 @@ type Input struct {
 type LocalFacts struct {
 	// Vault holds what may be known of each cluster's secrets without showing them; missing: none made yet.
 	Vault map[inventory.ClusterName]VaultFacts
+	// Platform is what may be known of the compliance platform's secrets; nil: none made yet.
+	Platform *PlatformFacts
 	// Kubeconfigs says what the operator's kubeconfig of each cluster holds; missing: there is none.
 	Kubeconfigs map[inventory.ClusterName]KubeconfigFacts
 }

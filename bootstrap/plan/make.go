@@ -12,7 +12,7 @@ import (
 // Make returns the steps that bring the facts to what the inventory wants. It is a pure function. The error joins
 // everything that forbids planning: preflight findings, versions that can not be reached, a bundle that lacks something.
 func Make(in Input) (Plan, error) {
-	m := &maker{in: in, ids: map[string]bool{}}
+	m := newMaker(in)
 	p := Plan{Site: in.Inventory.Metadata.Name, Unreachable: map[string]string{}}
 	for n, err := range in.Unreachable {
 		p.Unreachable[n] = err.Error()
@@ -20,6 +20,7 @@ func Make(in Input) (Plan, error) {
 	m.preflight()
 	m.needBundle()
 	m.vault()
+	m.platform()
 	for _, name := range in.Inventory.ClusterNames() {
 		m.cluster(name)
 	}
@@ -39,6 +40,13 @@ type maker struct {
 	ids      map[string]bool
 	warnings []string
 	errs     []error
+	// grounds are the machines that were planned up to Kubernetes, by node; welcome is what a machine which joins waits for.
+	grounds map[string]ground
+	welcome map[inventory.ClusterName][]string
+}
+
+func newMaker(in Input) *maker {
+	return &maker{in: in, ids: map[string]bool{}, grounds: map[string]ground{}, welcome: map[inventory.ClusterName][]string{}}
 }
 
 // add appends a step. Needs that were not planned are done already and are dropped.
@@ -96,6 +104,7 @@ func (m *maker) cluster(name inventory.ClusterName) {
 	if !m.mayForm(v) {
 		return
 	}
+	m.welcome[name] = m.members(v)
 	for _, n := range v.inOrder() {
 		f := m.in.Facts[n.Name]
 		switch {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,7 @@ func (m *maker) kubeadmConfig(v *view, n *inventory.Node) (string, kubeadm.Input
 		FailCgroupV1:          k.FailOnCgroupV1 == nil || *k.FailOnCgroupV1,
 		IgnorePreflightErrors: k.IgnorePreflightErrors,
 		AuditPolicy:           m.in.AuditPolicies[v.name],
+		Guarded:               kubeadm.Guarded(m.in.Inventory, v.spec),
 	}
 	shared, err := kubeadm.Shared(in)
 	return string(shared), in, err
@@ -84,7 +86,7 @@ func Query(inv *inventory.Inventory, c inventory.ClusterName, n *inventory.Node,
 	q := host.Query{
 		Files:   []string{attemptFile, caFile},
 		Content: []string{memberFile, kubeadmFile},
-		Modules: want.Modules, Units: want.Units,
+		Modules: want.Modules, Units: slices.Clone(want.Units),
 	}
 	if n.Role == inventory.ControlPlane {
 		q.Files = append(q.Files, encryptionFile)
@@ -92,6 +94,9 @@ func Query(inv *inventory.Inventory, c inventory.ClusterName, n *inventory.Node,
 	}
 	for _, f := range want.Files {
 		q.Content = append(q.Content, f.Path)
+		if f.Restart != "" && !slices.Contains(q.Units, f.Restart) {
+			q.Units = append(q.Units, f.Restart)
+		}
 	}
 	for k := range want.Sysctls {
 		q.Sysctls = append(q.Sysctls, k)

@@ -16,16 +16,49 @@ func (m *maker) node(v *view, n *inventory.Node, f *host.Facts) {
 			n.Name, have, version, have)
 		return
 	}
-	want, err := host.Desired(host.DesiredInput{Inventory: m.in.Inventory, Cluster: v.name, Node: n,
-		AuditPolicy: m.in.AuditPolicies[v.name]})
-	if err != nil {
-		m.fail("%s: %w", n.Name, err)
+	ground, ok := m.ground(v, n, f)
+	if !ok {
 		return
 	}
-	programs := m.programs(v, n, f)
-	prepare := m.prepare(v, n, f, want, programs)
-	images := m.images(v, n, f, programs, prepare)
-	m.member(v, n, f, []string{programs, prepare, images})
+	images := m.images(v, n, f, ground.programs, ground.prepare)
+	m.member(v, n, f, []string{ground.programs, ground.prepare, images})
+}
+
+// ground are the steps that make a machine ready for Kubernetes.
+type ground struct{ programs, prepare string }
+
+// ground plans them, once a node. False: it can not be said what the machine must look like.
+func (m *maker) ground(v *view, n *inventory.Node, f *host.Facts) (ground, bool) {
+	if g, done := m.grounds[n.Name]; done {
+		return g, true
+	}
+	want, err := host.Desired(host.DesiredInput{Inventory: m.in.Inventory, Cluster: v.name, Node: n,
+		AuditPolicy: m.in.AuditPolicies[v.name], Authentication: m.authentication(v)})
+	if err != nil {
+		m.fail("%s: %w", n.Name, err)
+		return ground{}, false
+	}
+	g := ground{programs: m.programs(v, n, f)}
+	g.prepare = m.prepare(v, n, f, want, g.programs)
+	m.trustIssuer(v, n, g.prepare)
+	m.grounds[n.Name] = g
+	return g, true
+}
+
+// members plans the ground of machines that are in the cluster already, before all else: their firewalls must know a
+// machine before it joins. It returns the steps that a machine which joins waits for.
+func (m *maker) members(v *view) []string {
+	var steps []string
+	for _, n := range v.inOrder() {
+		f := m.in.Facts[n.Name]
+		if f == nil || !v.members[n.Name] || n.State == inventory.Absent {
+			continue
+		}
+		if g, ok := m.ground(v, n, f); ok {
+			steps = append(steps, g.prepare)
+		}
+	}
+	return steps
 }
 
 // prepare plans files, sysctls, modules, swap and units.
@@ -73,6 +106,7 @@ func (m *maker) member(v *view, n *inventory.Node, f *host.Facts, needs []string
 		Config: config, Kubeadm: in, Member: memberMark{m.in.Inventory.Metadata.Name, v.name, n.Name, n.Role}.text(), VIP: vip,
 	}
 	needs = append(needs, id(v, "secrets"))
+	needs = append(needs, m.welcome[v.name]...)
 	s := Step{ID: id(v, n.Name, "join"), Cluster: v.name, Node: n.Name, Needs: needs, Task: task}
 	switch {
 	case founder:

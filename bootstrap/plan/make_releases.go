@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
 	"github.com/catamaran-k8s/catamaran/embedded"
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
@@ -27,10 +28,18 @@ func (m *maker) releases(v *view) {
 		}
 	}
 	ready := m.ready(v)
+	ground := m.restarts(v)
+	if !forming {
+		// the scheduler may choose any node of a cluster that stands, and a pod whose image is not there yet backs off for minutes
+		for _, n := range v.spec.PresentNodes() {
+			ground = append(ground, id(v, n.Name, "images"))
+		}
+	}
 	// nobody else waits for the network plugin: pods wait for the network of their own node, not of every node
 	others := slices.DeleteFunc(slices.Clone(m.in.Releases[v.name]), network)
 	slices.SortStableFunc(others, func(a, b embedded.Release) int { return cmp.Compare(a.Order, b.Order) })
-	var done, current []string
+	done := ground
+	var current []string
 	order := -1 << 31
 	for _, r := range others {
 		if r.Order != order {
@@ -40,29 +49,52 @@ func (m *maker) releases(v *view) {
 		if r.EveryNode {
 			needs = append(done[:len(done):len(done)], ready...)
 		}
-		if step := m.release(v, r, needs); step != "" {
-			current = append(current, step)
-		}
+		current = append(current, m.release(v, r, needs)...)
 	}
 }
 
-// release plans one release, if there is something to do; it returns the step's ID, or "".
-func (m *maker) release(v *view, r embedded.Release, needs []string) string {
+// restarts are the steps that restart API servers: nothing can be asked of the only one meanwhile.
+func (m *maker) restarts(v *view) []string {
+	var steps []string
+	for _, n := range v.spec.ControlPlanes() {
+		steps = append(steps, id(v, n.Name, "reconfigure"))
+	}
+	return steps
+}
+
+// release plans one release, and before it the Secrets that it mounts, unless that is done already; it returns the steps
+// that what comes later waits for.
+func (m *maker) release(v *view, r embedded.Release, needs []string) []string {
 	step := id(v, "release", r.Name)
 	if r.Chart.Embedded == "" {
 		// a site's own may be named as one of ours, or as another of its own, in another namespace
 		step = id(v, "release", r.Namespace, r.Name)
 	}
-	reason, same := releaseReason(v, r)
-	if same {
-		return ""
+	if m.ids[step] {
+		return []string{step}
 	}
-	return m.add(Step{
+	reason, same := releaseReason(v, r)
+	secrets := m.secrets(v, r, !same)
+	if same {
+		return secrets
+	}
+	needs = slices.Concat([]string{id(v, v.lead().Name, "init")}, needs, secrets)
+	if r.Chart.Embedded == kubeadm.Gatekeeper {
+		// what the new revision may do to its webhook is said by the rules that API servers read from files
+		for _, n := range v.spec.ControlPlanes() {
+			needs = append(needs, id(v, n.Name, "prepare"))
+		}
+	}
+	if r.After != "" {
+		// the only steps of one cluster that wait for the other
+		needs = append(needs, fmt.Sprintf("%s/release/%s", inventory.Service, r.After))
+	}
+	return []string{m.add(Step{
 		ID: step, Cluster: v.name,
 		Title:  fmt.Sprintf("install %s %s in %s", r.Name, r.Version, r.Namespace),
-		Reason: reason, Needs: append([]string{id(v, v.lead().Name, "init")}, needs...),
+		Reason: reason, Needs: needs,
 		Task: InstallRelease{Release: r},
-	})
+	})}
 }
 
 // releaseReason says why a release must be installed or upgraded; same: it need not.

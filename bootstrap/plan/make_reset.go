@@ -9,7 +9,7 @@ import (
 
 // MakeReset returns the steps that take Kubernetes off the named nodes, or off all when none is named. It is pure.
 func MakeReset(in Input, nodes []string) (Plan, error) {
-	m := &maker{in: in, ids: map[string]bool{}}
+	m := newMaker(in)
 	p := Plan{Site: in.Inventory.Metadata.Name, Unreachable: map[string]string{}}
 	named := map[string]bool{}
 	for _, n := range nodes {

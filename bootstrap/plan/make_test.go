@@ -120,6 +120,25 @@ func TestADriftIsPlannedAndNothingElse(t *testing.T) {
 			f.Mode = "0666"
 			s.facts("wc-1").Files["/etc/kubernetes/audit/policy.yaml"] = f
 		}, want: []string{"workload/wc-1/prepare"}},
+		// the file first, then one API server after the other: their steps share the lock of etcd
+		{name: "the audit policy changed", drift: func(s *site) { s.in.AuditPolicies["workload"] += "# another rule\n" }, want: []string{
+			"workload/wc-1/prepare", "workload/wc-2/prepare", "workload/wc-3/prepare",
+			"workload/wc-1/reconfigure", "workload/wc-2/reconfigure", "workload/wc-3/reconfigure",
+		}},
+		{name: "somebody lifted the rules that guard the platform", drift: func(s *site) {
+			delete(s.facts("wc-2").Files, "/etc/kubernetes/admission/manifests/platform.yaml")
+		}, want: []string{"workload/wc-2/prepare"}},
+		{name: "Gatekeeper is not wanted any more", drift: func(s *site) {
+			off := false
+			s.in.Inventory.Components = map[string]inventory.Component{"gatekeeper": {Enabled: &off}}
+		}, want: []string{
+			"service/sc-1/reconfigure", "workload/wc-1/reconfigure", "workload/wc-2/reconfigure", "workload/wc-3/reconfigure",
+		}},
+		{name: "Gatekeeper leaves out a namespace more", drift: func(s *site) {
+			s.in.Inventory.Components = map[string]inventory.Component{"gatekeeper": {Values: map[string]any{"exemptNamespaces": []any{"legacy"}}}}
+		}, want: []string{
+			"service/sc-1/prepare", "workload/wc-1/prepare", "workload/wc-2/prepare", "workload/wc-3/prepare",
+		}},
 		{name: "a sysctl was reset", drift: func(s *site) { s.facts("wc-1").Sysctls["net.ipv4.ip_forward"] = "0" }, want: []string{"workload/wc-1/prepare"}},
 		{name: "swap came back", drift: func(s *site) { s.facts("sc-2").SwapActive = true }, want: []string{"service/sc-2/prepare"}},
 		{name: "containerd is stopped", drift: func(s *site) {
@@ -162,6 +181,33 @@ func TestADriftIsPlannedAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestAPIServersAreReconfiguredOneByOne(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.apply(s.plan(), nil)
+	s.in.AuditPolicies["workload"] += "# another rule\n"
+	p := s.plan()
+	for _, n := range []string{"wc-1", "wc-2", "wc-3"} {
+		st := step(t, p, "workload/"+n+"/reconfigure")
+		assert.Equal(t, "workload/etcd", st.Lock)
+		assert.Contains(t, st.Needs, "workload/"+n+"/prepare", "it starts with the file that is there")
+	}
+}
+
+func TestTheGuardLetsAnUpgradePassBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.in.Releases["workload"] = append(s.in.Releases["workload"], embedded.Release{
+		Cluster: "workload", Name: "gatekeeper", Namespace: "gatekeeper-system", Order: 30, Digest: "one", Version: "1.0.0", Chart: embedded.ChartSource{Embedded: "gatekeeper"},
+	})
+	s.apply(s.plan(), nil)
+	s.in.Inventory.Components = map[string]inventory.Component{"gatekeeper": {Values: map[string]any{"exemptNamespaces": []any{"legacy"}}}}
+	s.in.Releases["workload"][len(s.in.Releases["workload"])-1].Digest = "two"
+	p := s.plan()
+	assert.Subset(t, step(t, p, "workload/release/gatekeeper").Needs, []string{"workload/wc-1/prepare", "workload/wc-2/prepare", "workload/wc-3/prepare"})
+	assert.NotContains(t, step(t, p, "workload/release/gatekeeper").Needs, "workload/wc-4/prepare")
+}
+
 func TestAddAndRemove(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -188,6 +234,35 @@ func TestAddAndRemove(t *testing.T) {
 	p = s.plan()
 	assert.Equal(t, []string{"workload/wc-3/drain", "workload/wc-3/etcd-remove", "workload/wc-3/delete"}, ids(p))
 	assert.Equal(t, "wc-1", step(t, p, "workload/wc-3/etcd-remove").Node)
+}
+
+// A machine joins when the firewalls of all that are there already know it.
+func TestFirewallsKnowANodeBeforeItJoins(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.apply(s.plan(), nil)
+	n := inventory.Node{Name: "sc-0", Role: inventory.Worker, Address: "10.77.0.19", State: inventory.Present}
+	nodes := &s.in.Inventory.Clusters.Service.Nodes
+	*nodes = append([]inventory.Node{n}, *nodes...)
+	s.in.Facts["sc-0"] = s.fresh(n, 0)
+	p := s.plan()
+	assert.Equal(t, []string{
+		"service/sc-1/prepare", "service/sc-2/prepare", "service/sc-0/programs", "service/sc-0/prepare", "service/sc-0/images", "service/sc-0/join", "service/sc-0/ready",
+	}, ids(p))
+	join := step(t, p, "service/sc-0/join").Needs
+	assert.Contains(t, join, "service/sc-1/prepare")
+	assert.Contains(t, join, "service/sc-2/prepare")
+	s.apply(p, nil)
+	require.Empty(t, ids(s.plan()))
+
+	setState(s, "sc-0", inventory.Absent)
+	assert.NotContains(t, ids(s.plan()), "service/sc-1/prepare", "while it leaves it is still known")
+	off := false
+	s.in.Inventory.Host.Firewall = &off
+	p = s.plan()
+	assert.Equal(t, "the firewall is on", step(t, p, "service/sc-1/prepare").Reason)
+	s.apply(p, nil)
+	require.Empty(t, ids(s.plan()))
 }
 
 // What a step needs is planned before it, in whatever order the inventory lists machines.

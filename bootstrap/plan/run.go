@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/remote"
+	"github.com/catamaran-k8s/catamaran/embedded/helm"
 )
 
 // RunOptions say how a plan is carried out.
@@ -214,7 +215,7 @@ func (r *runner) do(ctx context.Context, s Step) error {
 	pause := r.o.Pause
 	for attempt := 1; ; attempt++ {
 		err := once(ctx, s, log)
-		if err == nil || ctx.Err() != nil || !remote.IsPassing(err) || attempt == r.o.Attempts {
+		if err == nil || ctx.Err() != nil || !passing(err) || attempt == r.o.Attempts {
 			return err
 		}
 		log(fmt.Sprintf("attempt %d of %d failed, trying again in %s: %v", attempt, r.o.Attempts, pause, err))
@@ -226,6 +227,9 @@ func (r *runner) do(ctx context.Context, s Step) error {
 		pause *= 2
 	}
 }
+
+// passing says that trying again may help.
+func passing(err error) bool { return remote.IsPassing(err) || helm.IsPassing(err) }
 
 // once turns a panic of one step into its failure: the others go on.
 func once(ctx context.Context, s Step, log func(string)) (err error) {

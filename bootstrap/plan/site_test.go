@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ type site struct {
 	t       *testing.T
 	in      Input
 	secrets map[inventory.ClusterName]pki.ClusterSecrets
+	// platform is the vault's part of the platform; nil: none yet.
+	platform *pki.PlatformSecrets
 }
 
 const siteYAML = `
@@ -116,6 +119,7 @@ func testBundle() *bundle.Bundle {
 
 func (s *site) plan() Plan {
 	s.t.Helper()
+	s.in.Local.Platform = s.platformFacts()
 	p, err := Make(s.in)
 	require.NoError(s.t, err)
 	require.NoError(s.t, check(p.Steps))
@@ -132,6 +136,43 @@ func (s *site) apply(p Plan, keep func(Step) bool) {
 	}
 }
 
+// platformFacts digests what the releases want, as far as the vault has it.
+func (s *site) platformFacts() *PlatformFacts {
+	if s.platform == nil {
+		return nil
+	}
+	f := &PlatformFacts{Digests: map[string]string{}, ServiceCA: s.platform.ServiceCA.Cert}
+	for _, releases := range s.in.Releases {
+		for _, r := range releases {
+			for _, secret := range r.Secrets {
+				if digest, err := SecretDigest(secret, *s.platform); err == nil {
+					f.Digests[SecretID(secret)] = digest
+				}
+			}
+		}
+	}
+	return f
+}
+
+// put makes a Secret in the model.
+func (s *site) put(t PutSecret) {
+	for _, name := range t.Secret.Passwords() {
+		if s.platform.Passwords[name] == "" {
+			password, err := pki.NewPassword()
+			require.NoError(s.t, err)
+			s.platform.Passwords[name] = password
+		}
+	}
+	digest, err := SecretDigest(t.Secret, *s.platform)
+	require.NoError(s.t, err)
+	_, _, end, err := secretContent(t.Secret, *s.platform, s.in.Now)
+	require.NoError(s.t, err)
+	s.eachControlPlane(t.Cluster, func(c *host.ClusterFacts) {
+		c.Secrets = slices.DeleteFunc(c.Secrets, func(f host.SecretFacts) bool { return f.Namespace == t.Secret.Namespace && f.Name == t.Secret.Name })
+		c.Secrets = append(c.Secrets, host.SecretFacts{Namespace: t.Secret.Namespace, Name: t.Secret.Name, Digest: digest, NotAfter: end})
+	})
+}
+
 func (s *site) facts(node string) *host.Facts { return s.in.Facts[node] }
 
 func (s *site) do(st Step) {
@@ -141,6 +182,15 @@ func (s *site) do(st Step) {
 		require.NoError(s.t, err)
 		s.secrets[t.Cluster] = sec
 		s.in.Local.Vault[t.Cluster] = VaultFactsOf(sec)
+	case MakePlatformSecrets:
+		sec, err := pki.NewPlatformSecrets()
+		require.NoError(s.t, err)
+		s.platform = &sec
+	case PutSecret:
+		s.put(t)
+	case TrustIssuer:
+		content := kubeadm.AuthenticationBy(t.Issuer, s.platform.ServiceCA.Cert)
+		s.facts(t.Node).Files[kubeadm.AuthenticationFile] = host.File{Mode: "0600", SHA256: sum(content), Content: content}
 	case InstallPrograms:
 		f := s.facts(t.Node)
 		for _, p := range t.Programs {
@@ -235,6 +285,9 @@ func (s *site) prepare(f *host.Facts, c host.Changes) {
 		f.Modules[m] = "loaded"
 	}
 	f.SwapActive = f.SwapActive && !c.SwapOff
+	if c.Firewall != "" || c.FirewallOff {
+		f.Firewall = c.Firewall
+	}
 	for _, u := range c.Enable {
 		unit := f.Units[u]
 		unit.Enabled = "enabled"
@@ -265,7 +318,7 @@ func (s *site) join(t MakeMember) {
 	s.eachControlPlane(t.Cluster, func(c *host.ClusterFacts) { shared = c })
 	require.Equal(s.t, t.Init, shared == nil, "%s: init where there is no cluster, join where there is one", t.Node)
 	if shared == nil {
-		shared = &host.ClusterFacts{}
+		shared = &host.ClusterFacts{SecretsListed: true}
 	}
 	node := host.NodeFacts{Name: t.Node, Address: t.Address, Version: "1.37.2", ControlPlane: t.Role == inventory.ControlPlane, Labels: map[string]string{}}
 	if spec := s.in.Inventory.Node(t.Node); spec.Taints != nil {

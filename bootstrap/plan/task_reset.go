@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/catamaran-k8s/catamaran/bootstrap/host"
 	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
 )
 
@@ -23,9 +24,9 @@ func (t ResetNode) Do(ctx context.Context, env Env, log func(string)) error {
 `, hostPrefix(t.VIP))
 	}
 	script := fmt.Sprintf(`set -eu
-if command -v kubeadm >/dev/null; then kubeadm reset --force --cri-socket %s; fi
+if command -v kubeadm >/dev/null; then kubeadm reset --force --cri-socket %[1]s; fi
 systemctl disable --now kubelet 2>/dev/null || true
-rm -rf /etc/cni/net.d /var/lib/cni /run/flannel /etc/kubernetes/encryption /etc/kubernetes/audit
+rm -rf /etc/cni/net.d /var/lib/cni /run/flannel /etc/kubernetes/encryption /etc/kubernetes/audit /etc/kubernetes/admission
 for link in flannel.1 cni0 kube-ipvs0; do ip link delete "$link" 2>/dev/null || true; done
 for table in "ip kube-proxy" "ip6 kube-proxy" "ip flannel-ipv4" "ip6 flannel-ipv6"; do nft delete table $table 2>/dev/null || true; done
 # rules of kube-proxy, flannel and portmap all carry one of these chain names
@@ -33,9 +34,9 @@ for cmd in iptables ip6tables; do
   command -v "$cmd-save" >/dev/null || continue
   "$cmd-save" | grep -vE 'KUBE-|FLANNEL-|CNI-' | "$cmd-restore" || true
 done
-%srm -f %s %s %s
+%[2]s%[3]srm -f %[4]s %[5]s %[6]s
 [ ! -e /etc/kubernetes/kubelet.conf ]
-`, kubeadm.CRISocket, dropVIP, memberFile, attemptFile, kubeadmFile)
+`, kubeadm.CRISocket, dropVIP, host.FirewallOff, memberFile, attemptFile, kubeadmFile)
 	return runUnit(ctx, env, t.Node, "reset", script, nil, log)
 }
 

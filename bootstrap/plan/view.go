@@ -19,15 +19,17 @@ type view struct {
 	// nodes and releases are the API's, when a control plane could be asked.
 	nodes    map[string]host.NodeFacts
 	releases map[string]host.ReleaseFacts // namespace/name
+	secrets  map[string]host.SecretFacts  // namespace/name
 	etcd     []host.EtcdMember
-	// answered says that a control plane's API was asked with success.
-	answered bool
+	// answered says that a control plane's API was asked with success, secretsListed that it also told its Secrets.
+	answered, secretsListed bool
 }
 
 func newView(in Input, name inventory.ClusterName) *view {
 	v := &view{
 		name: name, spec: in.Inventory.Cluster(name), facts: in.Facts,
 		members: map[string]bool{}, nodes: map[string]host.NodeFacts{}, releases: map[string]host.ReleaseFacts{},
+		secrets: map[string]host.SecretFacts{},
 	}
 	for _, n := range v.spec.Nodes {
 		f := in.Facts[n.Name]
@@ -47,6 +49,10 @@ func newView(in Input, name inventory.ClusterName) *view {
 		}
 		for _, r := range f.Cluster.Releases {
 			v.releases[r.Namespace+"/"+r.Name] = r
+		}
+		v.secretsListed = f.Cluster.SecretsListed
+		for _, s := range f.Cluster.Secrets {
+			v.secrets[s.Namespace+"/"+s.Name] = s
 		}
 	}
 	return v

@@ -41,6 +41,7 @@ clusters:
     endpoint: {address: 10.77.0.20}
     network: {podCIDR: 10.102.0.0/16, serviceCIDR: 10.103.0.0/16}
     nodes: [{name: wc-1, role: control-plane, address: 10.77.0.21}]
+platform: {enabled: false}
 `
 
 // Build, list, verify; the inventory names a bundle and a key that are not there.

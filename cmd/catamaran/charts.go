@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func listCluster(row func(string, ...any), cluster inventory.ClusterName, releas
 		delete(described, r.Chart.Embedded)
 	}
 	for _, c := range components {
-		if _, off := described[c.Name]; off {
+		if _, off := described[c.Name]; off && slices.Contains(c.Clusters, cluster) {
 			row("%s\t%s\t%s\t%d\tno\t%s", c.Name, c.Version, cluster, c.Order, c.Description)
 		}
 	}

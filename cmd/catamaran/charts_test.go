@@ -24,6 +24,7 @@ clusters:
     network: {podCIDR: 10.102.0.0/16, serviceCIDR: 10.103.0.0/16}
     nodes: [{name: wc-1, role: control-plane, address: 10.77.0.21}]
 components: {local-path: {enabled: false}}
+platform: {enabled: false}
 `
 
 // runCharts runs one charts command and returns what it wrote.
@@ -47,7 +48,11 @@ func TestChartsCommands(t *testing.T) {
 	assert.Regexp(t, `(?m)^NAME +VERSION +CLUSTER +ORDER +ENABLED +DESCRIPTION$`, list)
 	assert.Regexp(t, `(?m)^flannel +\S+ +workload +0 +yes +Pod network`, list)
 	assert.Regexp(t, `(?m)^local-path +\S+ +service +20 +no +Default storage`, list)
-	assert.Equal(t, 1+2*5, strings.Count(list, "\n"))
+	assert.Regexp(t, `(?m)^loki +\S+ +service +34 +no `, list)
+	assert.NotRegexp(t, `(?m)^loki +\S+ +workload `, list, "it is not for that cluster")
+	on, err := runCharts(t, strings.Replace(chartsInventory, "platform: {enabled: false}", "platform: {size: small}", 1), "list")
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^loki +\S+ +service +34 +yes `, on)
 
 	both, err := runCharts(t, chartsInventory, "render", "flannel")
 	require.NoError(t, err)

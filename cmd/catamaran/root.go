@@ -36,7 +36,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newPlan(g), newApply(g), newStatus(g), newReset(g),
 		newKubeconfig(g), newSSH(g), newTrust(g),
-		newInventory(g), newBundle(g), newCharts(g), newJournal(g),
+		newInventory(g), newBundle(g), newCharts(g), newJournal(g), newVerify(g), newLogs(g), newMetrics(g), newReport(g),
 	)
 	return root
 }

@@ -580,7 +580,7 @@ func TestHeadersLongerThanAGlance(t *testing.T) {
 	t.Parallel()
 	store := &chaintest.Store{}
 	opt := options(store, &chaintest.Sink{})
-	opt.MaxWait = 50 * time.Millisecond
+	opt.MaxWait = 2 * time.Second // on a busy machine too, all chunks are in one object
 	w, kill := start(t, opt)
 	var wg sync.WaitGroup
 	var kept []*chain.Chunk

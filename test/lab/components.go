@@ -27,6 +27,6 @@ func newBuild(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&kubernetes, "kubernetes", hosts.DefaultKubernetes, "the version")
-	c.Flags().BoolVar(&platform, "with-platform", false, "with the compliance platform's programs and images, which take twice as long to build as Kubernetes")
+	c.Flags().BoolVar(&platform, "with-platform", true, "with the compliance platform's programs and images, which take twice as long to build as Kubernetes")
 	return c
 }

@@ -45,6 +45,7 @@ func TestCommandsThatContradictThemselves(t *testing.T) {
 	for _, args := range [][]string{
 		{"up", "--hosts", "4", "--service", "1+1"},
 		{"up", "--bare", "--bundle", "x"},
+		{"up", "--platform", "large"},
 		{"stop"},
 		{"ssh"},
 	} {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/catamaran-k8s/catamaran/inventory"
 	"github.com/catamaran-k8s/catamaran/test/lab/build"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/machine"
@@ -24,6 +26,7 @@ type upFlags struct {
 	subnet            string
 	kubernetes        string
 	bundle            string
+	platform          string
 	bare              bool
 	install           bool
 	memory            []string
@@ -48,6 +51,7 @@ func newUp(g *global) *cobra.Command {
 	s.StringVar(&f.subnet, "subnet", hosts.DefaultSubnet, "the hosts' network")
 	s.StringVar(&f.kubernetes, "kubernetes", hosts.DefaultKubernetes, "the Kubernetes version that is built and written into the inventory")
 	s.StringVar(&f.bundle, "bundle", "", "the bundle for the inventory, instead of building one")
+	s.StringVar(&f.platform, "platform", string(inventory.Small), "the compliance platform in the inventory: "+strings.Join(platformChoices(), ", ")+"; off builds a bundle without it, which takes a third of the time")
 	s.BoolVar(&f.bare, "bare", false, "no bundle")
 	s.BoolVar(&f.install, "install", false, "install what the machine lacks (Debian packages)")
 	s.StringArrayVar(&f.memory, "memory", nil, "bound the hosts' memory: 4Gi for each, or NAME=4Gi; can be repeated")
@@ -58,7 +62,10 @@ func newUp(g *global) *cobra.Command {
 }
 
 func up(ctx context.Context, g *global, f upFlags) error {
-	o := hosts.Options{Dir: g.dir, Name: g.name, Kubernetes: f.kubernetes, Bundle: f.bundle, Log: g.log}
+	o := hosts.Options{Dir: g.dir, Name: g.name, Kubernetes: f.kubernetes, Bundle: f.bundle, Platform: f.platform, Log: g.log}
+	if !slices.Contains(platformChoices(), f.platform) {
+		return fmt.Errorf("--platform: expected %s, found %q", strings.Join(platformChoices(), ", "), f.platform)
+	}
 	var err error
 	if o.Layout, err = f.layout(); err != nil {
 		return err
@@ -78,7 +85,7 @@ func up(ctx context.Context, g *global, f upFlags) error {
 		return err
 	}
 	if !f.bare && f.bundle == "" {
-		if o.Bundle, err = build.Bundle(ctx, build.Options{Kubernetes: f.kubernetes, Log: g.log}); err != nil {
+		if o.Bundle, err = build.Bundle(ctx, build.Options{Kubernetes: f.kubernetes, Platform: f.platform != hosts.PlatformOff, Log: g.log}); err != nil {
 			return err
 		}
 	}
@@ -88,6 +95,11 @@ func up(ctx context.Context, g *global, f upFlags) error {
 	}
 	g.log("the lab is up")
 	return printStatus(ctx, l)
+}
+
+// platformChoices are what --platform takes; size large is more than a lab has.
+func platformChoices() []string {
+	return []string{hosts.PlatformOff, string(inventory.Small), string(inventory.Standard)}
 }
 
 // layout reads --hosts, or --service, --workload and --spare.

@@ -38,6 +38,8 @@ type recipe struct {
 const (
 	shellLayer = "shell" // a static busybox with its links, and the skeleton of a root
 	netLayer   = "net"   // iptables, nft, conntrack and their libraries
+	// not shared, but made beforehand in the same way: it is what a program writes
+	trivyDBLayer = "trivy-db"
 )
 
 func (r release) recipes() []recipe {
@@ -154,8 +156,14 @@ func (b *builder) sharedLayers(ctx context.Context, c Components) (map[string]v1
 	if err != nil {
 		return nil, err
 	}
+	layers := map[string][]item{shellLayer: shell, netLayer: network}
+	if b.platform {
+		if layers[trivyDBLayer], err = b.trivyDB(ctx, c.Programs["trivy-db"]); err != nil {
+			return nil, err
+		}
+	}
 	out := map[string]v1.Layer{}
-	for name, items := range map[string][]item{shellLayer: shell, netLayer: network} {
+	for name, items := range layers {
 		if out[name], err = b.layer(ctx, name, items); err != nil {
 			return nil, err
 		}

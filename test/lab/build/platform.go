@@ -1,7 +1,9 @@
 package build
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 )
 
 // Versions of the compliance platform's parts, which do not follow Kubernetes.
@@ -14,10 +16,12 @@ const (
 	kubeStateMetricsVersion = "2.20.0"
 	lokiVersion             = "3.7.8"
 	nodeExporterVersion     = "1.12.1"
+	podImagesVersion        = "0.1.0" // ours
 	prometheusVersion       = "3.13.5"
 	prometheusModule        = "0.313.5" // Prometheus counts its modules so: v0.3MM.P is 3.MM.P
 	thanosVersion           = "0.42.5"
 	trivyVersion            = "0.74.0"
+	trivyDBVersion          = "1" // of the lab's own database
 	versitygwVersion        = "1.8.0"
 )
 
@@ -92,8 +96,16 @@ func platformComponents() []component {
 			programs: []program{{"ingest-gateway", repositoryModule + "/cmd/ingest-gateway"}},
 		},
 		{
+			name: "pod-images", repository: true, version: podImagesVersion,
+			programs: []program{{"pod-images", repositoryModule + "/cmd/pod-images"}},
+		},
+		{
 			name: "fluentd", dir: "standin/fluentd", version: fluentdVersion,
 			programs: []program{{"fluentd", "catamaran.test/lab/fluentd"}},
+		},
+		{
+			name: "trivy-db", dir: "standin/trivy-db", version: trivyDBVersion,
+			programs: []program{{"trivy-db", "catamaran.test/lab/trivy-db"}},
 		},
 		{
 			name: "falco", dir: "standin/falco", version: falcoVersion,
@@ -118,6 +130,21 @@ func stamp(pkg, version string) []string {
 		out = append(out, fmt.Sprintf("-X %s.%s=%s", pkg, v[0], v[1]))
 	}
 	return out
+}
+
+// TrivyDatabase is the image of the lab's own database of vulnerabilities, for components.NAME.values.database.image. Trivy's is
+// not one that a runtime could mount: upstream's is an artifact.
+const TrivyDatabase = "catamaran.test/lab/trivy-db:" + trivyDBVersion
+
+// trivyDB is what the image of the database holds.
+func (b *builder) trivyDB(ctx context.Context, p Program) ([]item, error) {
+	dir, _, err := b.store.entry(ctx, "trivy-db/"+p.Version, newKey(p.Digest), func(dir string) error {
+		return run(ctx, exec.CommandContext(ctx, p.Path, dir))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tree(dir)
 }
 
 // platformRecipes are the platform's images: programs, entry point, user and, where it has one, shell are where
@@ -167,9 +194,14 @@ func platformRecipes() []recipe {
 			ref: "ghcr.io/aquasecurity/trivy:" + trivyVersion, under: []string{shellLayer},
 			programs: map[string]string{"usr/local/bin/trivy": "trivy"}, entrypoint: []string{"trivy"},
 		},
+		{ref: TrivyDatabase, under: []string{trivyDBLayer}},
 		{
 			ref:      "ghcr.io/catamaran-k8s/ingest-gateway:v" + ingestGatewayVersion,
 			programs: map[string]string{"ingest-gateway": "ingest-gateway"}, entrypoint: []string{"/ingest-gateway"}, user: "65532:65532",
+		},
+		{
+			ref:      "ghcr.io/catamaran-k8s/pod-images:v" + podImagesVersion,
+			programs: map[string]string{"pod-images": "pod-images"}, entrypoint: []string{"/pod-images"}, user: "65532:65532",
 		},
 		{
 			// upstream's entry point is a script that finds the configuration, as the stand-in does

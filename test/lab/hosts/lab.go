@@ -37,6 +37,8 @@ type state struct {
 	Subnet     netip.Prefix `json:"subnet"`
 	Kubernetes string       `json:"kubernetes"`
 	Bundle     string       `json:"bundle,omitempty"`
+	// Platform is Options.Platform.
+	Platform string `json:"platform,omitempty"`
 	// Rootfs are the layers below every host's disk, the upper one first.
 	Rootfs []string `json:"rootfs"`
 	// Inotify is what the machine's limit of inotify instances was before the lab raised it; 0: it did not.

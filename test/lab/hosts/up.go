@@ -35,11 +35,16 @@ type Options struct {
 	Kubernetes string
 	// Bundle is the bundle in the inventory; empty keeps what the lab has.
 	Bundle string
+	// Platform is the size of the compliance platform in the inventory, or PlatformOff. Default small.
+	Platform string
 	// Memory bounds hosts, by name, in bytes; "" is for all others. Default: no bound.
 	Memory map[string]int64
 	// Log gets a line for each thing that was done; nil: nobody listens.
 	Log func(string)
 }
+
+// PlatformOff is Options.Platform of a lab without the compliance platform.
+const PlatformOff = "off"
 
 // Up makes the lab, or adds to the one in the folder what it lacks: hosts of the layout, and power for all of them. It
 // returns when all hosts answer on SSH. When it fails or ctx ends, what this call made is taken down again.
@@ -55,6 +60,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	if o.Kubernetes == "" {
 		o.Kubernetes = DefaultKubernetes
+	}
+	if o.Platform == "" {
+		o.Platform = string(inventory.Small)
 	}
 	if err := checkNames(o.Name, o.Subnet); err != nil {
 		return nil, err
@@ -210,7 +218,7 @@ func (u *upping) plan() error {
 			}
 		}
 	}
-	l.state.Kubernetes = u.o.Kubernetes
+	l.state.Kubernetes, l.state.Platform = u.o.Kubernetes, u.o.Platform
 	if u.o.Bundle != "" {
 		if l.state.Bundle, err = filepath.Abs(u.o.Bundle); err != nil {
 			return err
@@ -353,7 +361,7 @@ var networks = map[inventory.ClusterName]site.Cluster{
 
 func (l *Lab) render(features machine.Features, diskFreeGiB int) ([]byte, error) {
 	s := site.Site{
-		Name: l.state.Name, Kubernetes: l.state.Kubernetes, Bundle: l.state.Bundle,
+		Name: l.state.Name, Kubernetes: l.state.Kubernetes, Bundle: l.state.Bundle, PlatformOff: l.state.Platform == PlatformOff, PlatformSize: l.state.Platform,
 		User: rootfs.User, KeyFile: l.KeyFile(), Machine: features, DiskFreeGiB: diskFreeGiB,
 	}
 	for _, name := range []inventory.ClusterName{inventory.Service, inventory.Workload, ""} {

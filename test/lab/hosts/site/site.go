@@ -48,7 +48,10 @@ type Site struct {
 	KeyFile    string
 	Clusters   []Cluster
 	Spares     []Node
-	Machine    machine.Features
+	// PlatformSize is the compliance platform's; PlatformOff leaves it out.
+	PlatformOff  bool
+	PlatformSize string
+	Machine      machine.Features
 	// DiskFreeGiB is free where the hosts' disks lie.
 	DiskFreeGiB int
 }

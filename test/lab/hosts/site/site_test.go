@@ -26,7 +26,7 @@ var able = machine.Features{CPUs: 8, MemoryMiB: 32768, SysResource: true, NFTQue
 
 func sample(m machine.Features) Site {
 	return Site{
-		Name: "cat0", Kubernetes: "1.37.2", Bundle: "bundle.tar", User: "ops", KeyFile: "key", Machine: m, DiskFreeGiB: 100,
+		Name: "cat0", Kubernetes: "1.37.2", Bundle: "bundle.tar", User: "ops", KeyFile: "key", Machine: m, DiskFreeGiB: 100, PlatformSize: "small",
 		Clusters: []Cluster{
 			{Name: inventory.Service, VIP: "10.77.0.100", PodCIDR: "10.100.0.0/16", ServiceCIDR: "10.101.0.0/16", Nodes: []Node{
 				{"sc-cp-1", inventory.ControlPlane, "10.77.0.11", hostKey("sc-cp-1")},
@@ -51,7 +51,12 @@ func load(t *testing.T, s Site) (*inventory.Inventory, string) {
 	}
 	inv, warnings, err := inventory.LoadWithWarnings(filepath.Join(dir, "inventory.yaml"))
 	require.NoError(t, err, "%s", data)
-	assert.Empty(t, warnings)
+	if inv.Platform.On() {
+		require.Len(t, warnings, 1)
+		assert.Equal(t, "nobody is told of alerts", warnings[0].Message, "there is nobody")
+	} else {
+		assert.Empty(t, warnings)
+	}
 	return inv, string(data)
 }
 
@@ -68,6 +73,8 @@ func TestInventoryOfAnAbleMachine(t *testing.T) {
 	assert.Equal(t, filepath.Join(inv.Dir, "cat0.agekey"), inv.IdentityFile())
 	assert.Equal(t, "ops", inv.SSH.User)
 	assert.True(t, *inv.Components["smoke"].Enabled)
+	assert.Equal(t, inventory.Small, inv.Platform.Size)
+	assert.True(t, inv.Platform.On())
 
 	assert.Equal(t, inventory.EndpointVIP, inv.Clusters.Service.Endpoint.Mode)
 	assert.Equal(t, hostKey("wc-w-1"), inv.Node("wc-w-1").HostKey)
@@ -117,6 +124,8 @@ func TestInventoryWithoutBundle(t *testing.T) {
 	t.Parallel()
 	s := sample(able)
 	s.Bundle = ""
+	s.PlatformOff = true
 	inv, _ := load(t, s)
 	assert.Empty(t, inv.Bundle)
+	assert.False(t, inv.Platform.On())
 }

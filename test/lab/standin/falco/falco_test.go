@@ -70,7 +70,35 @@ func TestRenderedRules(t *testing.T) {
 	}{
 		"someone reads a key":              {opened("/etc/kubernetes/pki/ca.key", "cat", "false"), "Catamaran private key read"},
 		"someone reads etcd's key":         {opened("/etc/kubernetes/pki/etcd/server.key", "cat", "false"), "Catamaran private key read"},
-		"someone reads admin.conf":         {opened("/etc/kubernetes/admin.conf", "cat", "false"), "Catamaran private key read"},
+		"someone reads admin.conf":         {opened("/etc/kubernetes/admin.conf", "cat", "false"), "Catamaran credential read"},
+		"catamaran looks at a node":        {opened("/etc/kubernetes/admin.conf", "kubectl", "false"), "Catamaran credential read"},
+		"etcd is asked how it is":          {opened("/etc/kubernetes/pki/etcd/healthcheck-client.key", "etcdctl", "false"), ""},
+		"etcdctl with another key":         {opened("/etc/kubernetes/pki/etcd/server.key", "etcdctl", "false"), "Catamaran private key read"},
+		"a pod with the node's files":      {opened("/host/etc/kubernetes/pki/ca.key", "cat", "false"), "Catamaran private key read"},
+		"a pod with the folder itself":     {opened("/x/sa.key", "cat", "false"), "Catamaran private key read"},
+		"the key of Secrets":               {opened("/etc/kubernetes/encryption/config.yaml", "cat", "false"), "Catamaran credential read"},
+		"a node's key":                     {opened("/var/lib/kubelet/pki/kubelet-client-current.pem", "cp", "false"), "Catamaran credential read"},
+		"kubelet reads its own":            {opened("/var/lib/kubelet/pki/kubelet-client-current.pem", "kubelet", "false"), ""},
+		"by a handle":                      {with(opened("/etc/kubernetes/pki/ca.key", "x", "false"), "evt.type", "open_by_handle_at"), "Catamaran private key read"},
+		"etcd's files are copied":          {opened("/var/lib/etcd/member/snap/db", "cp", "false"), "Catamaran etcd read"},
+		"etcd reads its files":             {opened("/var/lib/etcd/member/snap/db", "etcd", "false"), ""},
+		"a key is moved away":              {map[string]string{"evt.type": "rename", "fs.path.source": "/etc/kubernetes/pki/ca.key", "fs.path.target": "/tmp/x"}, "Catamaran pki changed"},
+		"all keys are moved away":          {map[string]string{"evt.type": "rename", "fs.path.source": "/etc/kubernetes/pki", "fs.path.target": "/tmp/x"}, "Catamaran pki changed"},
+		"a key is opened up":               {map[string]string{"evt.type": "fchmodat", "fs.path.name": "/etc/kubernetes/pki/ca.key"}, "Catamaran pki changed"},
+		"a pod with the node's manifests":  {opened("/mnt/etc/kubernetes/manifests/x.yaml", "sh", "true"), "Catamaran static manifest changed"},
+		"the rules are lifted":             {map[string]string{"evt.type": "renameat2", "fs.path.source": "/etc/kubernetes/admission/manifests/platform.yaml", "fs.path.target": "/root/platform.yaml"}, "Catamaran guard changed"},
+		"the audit policy is written":      {opened("/etc/kubernetes/audit/policy.yaml", "vi", "true"), "Catamaran guard changed"},
+		"kubelet's configuration":          {opened("/var/lib/kubelet/config.yaml", "vi", "true"), "Catamaran node service changed"},
+		"a unit is made":                   {opened("/etc/systemd/system/x.service", "sh", "true"), "Catamaran node service changed"},
+		"an image is unpacked":             {opened("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs/etc/systemd/system/x.service", "containerd", "true"), ""},
+		"the audit log is emptied":         {opened("/var/log/kubernetes/audit/audit.log", "sh", "true"), "Catamaran evidence changed"},
+		"the audit log is rotated":         {map[string]string{"evt.type": "renameat", "proc.name": "kube-apiserver", "fs.path.source": "/var/log/kubernetes/audit/audit.log"}, ""},
+		"the journal is removed":           {map[string]string{"evt.type": "unlinkat", "proc.name": "rm", "fs.path.name": "/var/log/journal/1/system.journal"}, "Catamaran evidence changed"},
+		"a container's log is removed":     {map[string]string{"evt.type": "unlinkat", "proc.name": "kubelet", "fs.path.name": "/var/log/pods/a_b_c/d/0.log"}, ""},
+		"the agent's buffer is removed":    {map[string]string{"evt.type": "unlinkat", "proc.name": "rm", "fs.path.name": "/var/lib/catamaran/fluentd/buffer/x"}, "Catamaran evidence changed"},
+		"the agent's own buffer":           {map[string]string{"evt.type": "unlinkat", "proc.name": "ruby", "fs.path.name": "/var/lib/catamaran/fluentd/buffer/x"}, ""},
+		"containerd is stopped":            {map[string]string{"evt.type": "execve", "proc.name": "systemctl", "proc.cmdline": "systemctl stop containerd"}, "Catamaran node service stopped"},
+		"kubelet is started anew":          {map[string]string{"evt.type": "execve", "proc.name": "systemctl", "proc.cmdline": "systemctl restart kubelet"}, ""},
 		"the API server reads a key":       {opened("/etc/kubernetes/pki/apiserver.key", "kube-apiserver", "false"), ""},
 		"someone reads a certificate":      {opened("/etc/kubernetes/pki/ca.crt", "cat", "false"), ""},
 		"someone reads a manifest":         {opened("/etc/kubernetes/manifests/etcd.yaml", "cat", "false"), ""},
@@ -99,6 +127,11 @@ func TestRenderedRules(t *testing.T) {
 			assert.Equal(t, c.want, got)
 		})
 	}
+}
+
+func with(e map[string]string, field, value string) map[string]string {
+	e[field] = value
+	return e
 }
 
 // An alert has the form of Falco's.
@@ -134,7 +167,7 @@ func TestConfiguration(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "/etc/catamaran/falco/", here+"/")), 0o600))
 	c, found, err := load(file)
 	require.NoError(t, err)
-	assert.Len(t, found, 4)
+	assert.Len(t, found, 10)
 	assert.Equal(t, 8765, c.Webserver.Port)
 	assert.Equal(t, "/healthz", c.Webserver.Health)
 }
@@ -164,16 +197,20 @@ func TestWatching(t *testing.T) {
 	// it is watched from the moment that the watcher heard of it
 	for range 200 {
 		require.NoError(t, exec.Command("sh", "-c", "echo x > "+manifests+"/new.yaml").Run())
-		if seen.find("Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> target=<NA> process=sh") {
+		if seen.find("Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> source=<NA> target=<NA> process=sh") {
 			break
 		}
 	}
-	seen.wait(t, "Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> target=<NA> process=sh")
+	seen.wait(t, "Catamaran static manifest changed", "file=/etc/kubernetes/manifests/new.yaml path=<NA> source=<NA> target=<NA> process=sh")
 	require.NoError(t, os.WriteFile(filepath.Join(host, "x.yaml"), nil, 0o600))
 	require.NoError(t, os.Rename(filepath.Join(host, "x.yaml"), manifests+"/x.yaml"))
 	seen.wait(t, "Catamaran static manifest changed", "target=/etc/kubernetes/manifests/x.yaml")
 	require.NoError(t, os.Remove(manifests+"/x.yaml"))
-	seen.wait(t, "Catamaran static manifest changed", "path=/etc/kubernetes/manifests/x.yaml target=<NA>")
+	seen.wait(t, "Catamaran static manifest changed", "path=/etc/kubernetes/manifests/x.yaml source=<NA> target=<NA>")
+	require.NoError(t, os.Chmod(key, 0o644))
+	seen.wait(t, "Catamaran pki changed", "path=/etc/kubernetes/pki/etcd/server.key source=<NA>")
+	require.NoError(t, os.Rename(key, filepath.Join(host, "taken.key")))
+	seen.wait(t, "Catamaran pki changed", "source=/etc/kubernetes/pki/etcd/server.key")
 }
 
 // The end of the log agent is seen.

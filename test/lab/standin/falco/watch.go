@@ -38,7 +38,7 @@ type watcher struct {
 }
 
 const (
-	inoMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ONLYDIR
+	inoMask = unix.IN_CREATE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_ATTRIB | unix.IN_ONLYDIR
 	fanMask = unix.FAN_OPEN_PERM | unix.FAN_CLOSE_WRITE | unix.FAN_EVENT_ON_CHILD
 	// that many openers are remembered
 	openers = 1000
@@ -165,7 +165,7 @@ func (w *watcher) allow(fd int) {
 	}
 }
 
-// changed takes inotify's events: what has come, also by a rename, and what was removed.
+// changed takes inotify's events: what has come and gone, also by a rename, what was removed, whose mode or owner changed.
 func (w *watcher) changed(b []byte) {
 	for len(b) >= unix.SizeofInotifyEvent {
 		id := int32(binary.NativeEndian.Uint32(b))
@@ -187,6 +187,10 @@ func (w *watcher) changed(b []byte) {
 		switch {
 		case mask&unix.IN_MOVED_TO != 0:
 			e["evt.type"], e["fs.path.target"], e["fs.path.name"] = "renameat2", path, path
+		case mask&unix.IN_MOVED_FROM != 0:
+			e["evt.type"], e["fs.path.source"], e["fs.path.name"] = "renameat2", path, path
+		case mask&unix.IN_ATTRIB != 0 && name != "":
+			e["evt.type"], e["fs.path.name"] = "fchmodat", path
 		case mask&unix.IN_DELETE != 0:
 			e["evt.type"], e["fs.path.name"] = "unlinkat", path
 		default:

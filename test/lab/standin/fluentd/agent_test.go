@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/ecdsa"
@@ -44,7 +45,11 @@ func TestRenderedConfiguration(t *testing.T) {
 		ids = append(ids, s.id())
 	}
 	assert.Equal(t, []string{"containers", "falco", "trivy", "audit", "auth", "journal", "auth_volatile", "journal_volatile"}, ids)
-	assert.Equal(t, "10.77.0.10:30224", a.out.address)
+	require.Len(t, a.outs, 2)
+	for _, out := range a.outs {
+		assert.Equal(t, "10.77.0.10:30224", out.address)
+		assert.Equal(t, 190*time.Second, out.ackTimeout)
+	}
 	assert.Equal(t, "0.0.0.0:24231", a.metrics)
 }
 
@@ -61,7 +66,7 @@ func TestRefusals(t *testing.T) {
 		"a section that is not done": {"</buffer>", "", "closes nothing"},
 		"Ruby":                       {`#{ENV['NODE_NAME']}`, `#{Socket.gethostname}`, "knows no Ruby"},
 		"no such label":              {"<label @OUT>", "<label @ELSEWHERE>", `goes to the label "@OUT"`},
-		"a time that is none":        {"ack_response_timeout 60s", "ack_response_timeout soon", `"soon" is no time`},
+		"a time that is none":        {"ack_response_timeout 190s", "ack_response_timeout soon", `"soon" is no time`},
 	}
 	text, err := os.ReadFile("testdata/fluent.conf")
 	require.NoError(t, err)
@@ -81,10 +86,10 @@ func TestRefusals(t *testing.T) {
 func TestTagPatterns(t *testing.T) {
 	t.Parallel()
 	for text, c := range map[string]struct{ yes, no []string }{
-		"**":                         {[]string{"a", "a.b.c"}, nil},
-		"a.*":                        {[]string{"a.b"}, []string{"a", "a.b.c", "b.a"}},
-		"{kube.containers,falco}":    {[]string{"kube.containers", "falco"}, []string{"kube.audit", "kube-containers", "falco.x"}},
-		"kube.containers host.{x,y}": {[]string{"kube.containers", "host.y"}, []string{"host.z"}},
+		"**":                    {[]string{"a", "a.b.c"}, nil},
+		"a.*":                   {[]string{"a.b"}, []string{"a", "a.b.c", "b.a"}},
+		"{containers,falco}":    {[]string{"containers", "falco"}, []string{"audit", "kube-containers", "falco.x"}},
+		"containers host.{x,y}": {[]string{"containers", "host.y"}, []string{"host.z"}},
 	} {
 		matches, err := pattern(text)
 		require.NoError(t, err)
@@ -112,18 +117,18 @@ func TestDelivery(t *testing.T) {
 	for _, r := range got {
 		byTag[r.tag] = append(byTag[r.tag], r)
 	}
-	require.Len(t, byTag["kube.containers"], 4)
-	first := byTag["kube.containers"][0]
+	require.Len(t, byTag["containers"], 4)
+	first := byTag["containers"][0]
 	assert.Equal(t, map[string]string{
 		"message": "hello", "stream": "stdout", "logtag": "F", "time": "2026-01-02T03:04:05.000000006Z",
 		"namespace": "shop", "pod": "web-1", "pod_uid": "0a1b", "container": "nginx", "node": "node-1",
 	}, first.record)
 	assert.Equal(t, time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), first.time.UTC())
-	assert.Equal(t, "P", byTag["kube.containers"][1].record["logtag"])
-	assert.Equal(t, "long ", byTag["kube.containers"][1].record["message"])
-	assert.Equal(t, "nonsense", byTag["kube.containers"][3].record["unmatched_line"])
-	require.Len(t, byTag["kube.audit"], 1)
-	assert.Equal(t, map[string]string{"message": `{"kind":"Event"}`, "node": "node-1"}, byTag["kube.audit"][0].record)
+	assert.Equal(t, "P", byTag["containers"][1].record["logtag"])
+	assert.Equal(t, "long ", byTag["containers"][1].record["message"])
+	assert.Equal(t, "nonsense", byTag["containers"][3].record["unmatched_line"])
+	require.Len(t, byTag["audit"], 1)
+	assert.Equal(t, map[string]string{"message": `{"kind":"Event"}`, "node": "node-1"}, byTag["audit"][0].record)
 }
 
 // Rotations lose and repeat nothing, also those that happen while nobody reads.
@@ -200,7 +205,7 @@ func TestSentUntilAcknowledged(t *testing.T) {
 		assert.Equal(t, 3, count)
 		assert.True(t, strings.HasSuffix(id, "\n"), "Ruby's Base64 ends the line")
 	}
-	require.Eventually(t, func() bool { return len(glob(t, s.dir, "buffer/*.chunk")) == 0 }, patience, 10*time.Millisecond, "what was acknowledged is forgotten")
+	require.Eventually(t, func() bool { return len(glob(t, s.dir, "buffer*/*.chunk")) == 0 }, patience, 10*time.Millisecond, "what was acknowledged is forgotten")
 }
 
 // A process that is killed leaves chunks; the next one sends them under their ids, and drops the frame that was cut off.
@@ -313,7 +318,7 @@ func TestJournalDelivery(t *testing.T) {
 	got := s.server.wait(t, 64+2)
 	var auth []received
 	for _, r := range got {
-		if r.tag == "host.auth" {
+		if r.tag == "auth" {
 			auth = append(auth, r)
 		}
 	}
@@ -490,7 +495,7 @@ func (s *server) serve(c net.Conn) {
 		tag, err1 := d.DecodeString()
 		packed, err2 := d.DecodeBytes()
 		option, err3 := d.DecodeMap()
-		if errors.Join(err1, err2, err3) != nil || option["compressed"] != "gzip" {
+		if errors.Join(err1, err2, err3) != nil || option["compressed"] != compressionOf(tag) {
 			return
 		}
 		events, err := unpackEvents(tag, packed)
@@ -516,12 +521,24 @@ func (s *server) serve(c net.Conn) {
 	}
 }
 
-func unpackEvents(tag string, packed []byte) ([]received, error) {
-	z, err := gzip.NewReader(strings.NewReader(string(packed)))
-	if err != nil {
-		return nil, err
+// compressionOf says what is compressed: lines that have a bound.
+func compressionOf(tag string) string {
+	if tag == "containers" || tag == "falco" || tag == "trivy" {
+		return "gzip"
 	}
-	d := msgpack.NewDecoder(z)
+	return "text"
+}
+
+func unpackEvents(tag string, packed []byte) ([]received, error) {
+	var r io.Reader = bytes.NewReader(packed)
+	if compressionOf(tag) == "gzip" {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		r = z
+	}
+	d := msgpack.NewDecoder(r)
 	var out []received
 	for {
 		n, err := d.DecodeArrayLen()

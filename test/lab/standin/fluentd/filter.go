@@ -1,15 +1,22 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
 )
 
-// pipeline is a label: filters in order, then one output.
+// pipeline is a label: filters in order, then outputs, of which the first that matches gets the events.
 type pipeline struct {
 	filters []filter
-	out     *forwarder
+	outs    []output
+	used    bool
+}
+
+type output struct {
+	matches func(tag string) bool
+	to      *forwarder
 }
 
 type filter struct {
@@ -26,8 +33,8 @@ func newPipeline(s *section) (*pipeline, error) {
 			err = p.add(c, pathParser)
 		case c.name == "filter" && c.get("@type") == "record_transformer":
 			err = p.add(c, recordTransformer)
-		case c.name == "match" && c.get("@type") == "forward" && c.arg == "**" && p.out == nil:
-			p.out, err = newForwarder(c)
+		case c.name == "match" && c.get("@type") == "forward":
+			err = p.output(c)
 		default:
 			err = c.errorf("the stand-in has no %s plugin %q here", c.name, c.get("@type"))
 		}
@@ -35,7 +42,7 @@ func newPipeline(s *section) (*pipeline, error) {
 			return nil, err
 		}
 	}
-	if p.out == nil {
+	if n := len(s.sections); n == 0 || s.sections[n-1].name != "match" || s.sections[n-1].arg != "**" {
 		return nil, s.errorf("%s has no output for all", s.arg)
 	}
 	return p, nil
@@ -52,6 +59,34 @@ func (p *pipeline) add(s *section, kind func(*section) (func(event) event, error
 	}
 	p.filters = append(p.filters, filter{matches, apply})
 	return nil
+}
+
+func (p *pipeline) output(s *section) error {
+	matches, err := pattern(s.arg)
+	if err != nil {
+		return s.errorf("%w", err)
+	}
+	to, err := newForwarder(s)
+	p.outs = append(p.outs, output{matches, to})
+	return err
+}
+
+func (p *pipeline) forwarders() []*forwarder {
+	var all []*forwarder
+	for _, o := range p.outs {
+		all = append(all, o.to)
+	}
+	return all
+}
+
+// emit waits while the buffer is full.
+func (p *pipeline) emit(ctx context.Context, tag string, events []event) error {
+	for _, o := range p.outs {
+		if o.matches(tag) {
+			return o.to.append(ctx, tag, p.filter(tag, events))
+		}
+	}
+	return fmt.Errorf("no output takes the tag %s", tag)
 }
 
 func (p *pipeline) filter(tag string, events []event) []event {

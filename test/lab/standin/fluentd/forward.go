@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ import (
 type forwarder struct {
 	buffer
 	id, address, serverName      string
+	compression                  string // gzip or text
 	ca, certificate, key         string
 	ackTimeout, sendTimeout      time.Duration
 	connectTimeout               time.Duration
@@ -38,7 +40,7 @@ func newForwarder(s *section) (*forwarder, error) {
 		return nil, err
 	}
 	for key, want := range map[string]string{
-		"transport": "tls", "require_ack_response": "true", "tls_verify_hostname": "true", "compress": "gzip", "heartbeat_type": "none",
+		"transport": "tls", "require_ack_response": "true", "tls_verify_hostname": "true", "heartbeat_type": "none",
 	} {
 		if s.get(key) != want {
 			return nil, s.errorf("the stand-in delivers with %s %s only", key, want)
@@ -46,6 +48,10 @@ func newForwarder(s *section) (*forwarder, error) {
 	}
 	if err := s.must("@id", "tls_cert_path", "tls_client_cert_path", "tls_client_private_key_path"); err != nil {
 		return nil, err
+	}
+	compression := s.or("compress", "text")
+	if compression != "gzip" && compression != "text" {
+		return nil, s.errorf("the stand-in compresses with gzip or not at all")
 	}
 	server, b := s.inner("server"), s.inner("buffer")
 	if server == nil || b == nil {
@@ -58,7 +64,7 @@ func newForwarder(s *section) (*forwarder, error) {
 		return nil, err
 	}
 	err = b.only("@type", "path", "chunk_limit_size", "chunk_limit_records", "total_limit_size", "flush_mode", "flush_interval", "flush_thread_count",
-		"retry_type", "retry_wait", "retry_max_interval", "retry_forever", "overflow_action")
+		"flush_thread_burst_interval", "retry_type", "retry_wait", "retry_max_interval", "retry_forever", "overflow_action")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +73,8 @@ func newForwarder(s *section) (*forwarder, error) {
 	}
 	f := &forwarder{
 		id: s.get("@id"), address: net.JoinHostPort(server.get("host"), server.get("port")), serverName: server.or("name", server.get("host")),
-		ca: s.get("tls_cert_path"), certificate: s.get("tls_client_cert_path"), key: s.get("tls_client_private_key_path"),
+		compression: compression,
+		ca:          s.get("tls_cert_path"), certificate: s.get("tls_client_cert_path"), key: s.get("tls_client_private_key_path"),
 	}
 	f.folder = b.get("path")
 	for _, d := range []struct {
@@ -187,8 +194,7 @@ func (f *forwarder) deliver(ctx context.Context, conn net.Conn, c *chunk) error 
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
 	defer stop()
 	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	if err := errors.Join(c.entries(z), z.Close()); err != nil {
+	if err := f.pack(&packed, c); err != nil {
 		return err
 	}
 	// Ruby's Base64.encode64 ends its lines, the last one too
@@ -197,7 +203,7 @@ func (f *forwarder) deliver(ctx context.Context, conn net.Conn, c *chunk) error 
 	message = binary.BigEndian.AppendUint32(append(message, 0xdb), uint32(packed.Len()))
 	message = append(message, packed.Bytes()...)
 	message = appendUint(appendString(appendMap(message, 3), "size"), uint32(c.records))
-	message = appendString(appendString(message, "compressed"), "gzip")
+	message = appendString(appendString(message, "compressed"), f.compression)
 	message = appendString(appendString(message, "chunk"), id)
 	if err := conn.SetWriteDeadline(time.Now().Add(f.sendTimeout)); err != nil {
 		return err
@@ -216,6 +222,14 @@ func (f *forwarder) deliver(ctx context.Context, conn net.Conn, c *chunk) error 
 		return fmt.Errorf("%q was acknowledged instead of %q", ack, id)
 	}
 	return nil
+}
+
+func (f *forwarder) pack(w io.Writer, c *chunk) error {
+	if f.compression == "text" {
+		return c.entries(w)
+	}
+	z := gzip.NewWriter(w)
+	return errors.Join(c.entries(z), z.Close())
 }
 
 type statistics struct{ bytes, queued, retries, errors, emitted, delivered int64 }

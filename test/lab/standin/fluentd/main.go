@@ -47,7 +47,7 @@ func run(ctx context.Context, file string, dry bool) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	if dry {
-		log.Printf("%s is good: %d sources, delivered to %s", file, len(a.sources), a.out.address)
+		log.Printf("%s is good: %d sources, delivered to %s", file, len(a.sources), a.outs[0].address)
 		return nil
 	}
 	return a.run(ctx)
@@ -55,10 +55,10 @@ func run(ctx context.Context, file string, dry bool) error {
 
 // agent is one configuration at work.
 type agent struct {
-	sources []source
+	sources []labelled
 	metrics string // address that the metrics are served on; empty: nowhere
 	path    string // of the metrics
-	out     *forwarder
+	outs    []*forwarder
 }
 
 // source reads something and emits it until the context ends.
@@ -126,13 +126,12 @@ func newAgent(root *section) (*agent, error) {
 		if !ok {
 			return nil, fmt.Errorf("source %s goes to the label %q, which is not there", w.source.id(), w.label)
 		}
-		if a.out != nil && a.out != p.out {
-			return nil, errors.New("there is more than one output")
+		if !p.used {
+			a.outs, p.used = append(a.outs, p.forwarders()...), true
 		}
-		a.out = p.out
 		a.sources = append(a.sources, labelled{w.source, p})
 	}
-	if a.out == nil {
+	if len(a.outs) == 0 {
 		return nil, errors.New("no source has an output")
 	}
 	return a, nil
@@ -144,8 +143,8 @@ type labelled struct {
 	to *pipeline
 }
 
-func (l labelled) run(ctx context.Context, emit func(string, []event) error) error {
-	return l.source.run(ctx, func(tag string, events []event) error { return emit(tag, l.to.filter(tag, events)) })
+func (l labelled) run(ctx context.Context) error {
+	return l.source.run(ctx, func(tag string, events []event) error { return l.to.emit(ctx, tag, events) })
 }
 
 func (a *agent) newSource(s *section) (source, error) {
@@ -170,16 +169,19 @@ func (a *agent) newSource(s *section) (source, error) {
 func (a *agent) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := a.out.open(); err != nil {
-		return err
+	for _, out := range a.outs {
+		if err := out.open(); err != nil {
+			return err
+		}
 	}
 	var work sync.WaitGroup
 	failed := make(chan error, len(a.sources)+2)
-	work.Go(func() { a.out.run(ctx) })
+	for _, out := range a.outs {
+		work.Go(func() { out.run(ctx) })
+	}
 	for _, s := range a.sources {
 		work.Go(func() {
-			emit := func(tag string, events []event) error { return a.out.append(ctx, tag, events) }
-			if err := s.run(ctx, emit); err != nil && ctx.Err() == nil {
+			if err := s.run(ctx); err != nil && ctx.Err() == nil {
 				failed <- fmt.Errorf("source %s: %w", s.id(), err)
 			}
 		})
@@ -200,26 +202,31 @@ func (a *agent) run(ctx context.Context) error {
 	}
 	cancel()
 	work.Wait()
-	return errors.Join(err, a.out.close())
+	for _, out := range a.outs {
+		err = errors.Join(err, out.close())
+	}
+	return err
 }
 
 // handler serves the metrics by the names that fluent-plugin-prometheus gives them.
 func (a *agent) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+a.path, func(w http.ResponseWriter, _ *http.Request) {
-		s := a.out.stats()
 		for _, m := range []struct {
 			name, kind string
-			value      int64
+			value      func(statistics) int64
 		}{
-			{"fluentd_output_status_buffer_total_bytes", "gauge", s.bytes},
-			{"fluentd_output_status_buffer_queue_length", "gauge", s.queued},
-			{"fluentd_output_status_retry_count", "gauge", s.retries},
-			{"fluentd_output_status_num_errors", "gauge", s.errors},
-			{"fluentd_output_status_emit_records", "gauge", s.emitted},
-			{"fluentd_output_status_write_count", "gauge", s.delivered},
+			{"fluentd_output_status_buffer_total_bytes", "gauge", func(s statistics) int64 { return s.bytes }},
+			{"fluentd_output_status_buffer_queue_length", "gauge", func(s statistics) int64 { return s.queued }},
+			{"fluentd_output_status_retry_count", "gauge", func(s statistics) int64 { return s.retries }},
+			{"fluentd_output_status_num_errors", "gauge", func(s statistics) int64 { return s.errors }},
+			{"fluentd_output_status_emit_records", "gauge", func(s statistics) int64 { return s.emitted }},
+			{"fluentd_output_status_write_count", "gauge", func(s statistics) int64 { return s.delivered }},
 		} {
-			fmt.Fprintf(w, "# TYPE %s %s\n%s{plugin_id=%q,type=\"forward\"} %d\n", m.name, m.kind, m.name, a.out.id, m.value) //nolint:errcheck // the client is gone
+			fmt.Fprintf(w, "# TYPE %s %s\n", m.name, m.kind) //nolint:errcheck // the client is gone
+			for _, out := range a.outs {
+				fmt.Fprintf(w, "%s{plugin_id=%q,type=\"forward\"} %d\n", m.name, out.id, m.value(out.stats())) //nolint:errcheck // the client is gone
+			}
 		}
 	})
 	return mux

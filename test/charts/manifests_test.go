@@ -178,8 +178,22 @@ func templateOf(t *testing.T, object *unstructured.Unstructured, namespace strin
 	t.Helper()
 	template, found, err := unstructured.NestedMap(object.Object, "spec", "template")
 	require.NoError(t, err)
+	if object.GetKind() == "CronJob" {
+		template, found, err = unstructured.NestedMap(object.Object, "spec", "jobTemplate", "spec", "template")
+		require.NoError(t, err)
+	}
 	if !found {
 		return nil
+	}
+	claims, _, err := unstructured.NestedSlice(object.Object, "spec", "volumeClaimTemplates")
+	require.NoError(t, err)
+	for _, claim := range claims {
+		// as the controller of a StatefulSet completes it
+		name := claim.(map[string]any)["metadata"].(map[string]any)["name"].(string)
+		volumes, _, err := unstructured.NestedSlice(template, "spec", "volumes")
+		require.NoError(t, err)
+		volume := map[string]any{"name": name, "persistentVolumeClaim": map[string]any{"claimName": name + "-x"}}
+		require.NoError(t, unstructured.SetNestedSlice(template, append(volumes, volume), "spec", "volumes"))
 	}
 	pod := &unstructured.Unstructured{Object: template}
 	pod.SetAPIVersion("v1")

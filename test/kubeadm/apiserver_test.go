@@ -47,8 +47,9 @@ type apiServer struct {
 	process                 *process
 }
 
-// start runs both until the test ends. Paths of the node lie below a folder of the test's.
-func (s site) start(t *testing.T) *apiServer {
+// start runs both until the test ends. Paths of the node lie below a folder of the test's, where more may put files and name
+// arguments.
+func (s site) start(t *testing.T, more ...func(dir string) []string) *apiServer {
 	t.Helper()
 	a := &apiServer{dir: t.TempDir(), etcdctl: program(t, "etcdctl")}
 	ports := freePorts(t, 3)
@@ -74,6 +75,10 @@ func (s site) start(t *testing.T) *apiServer {
 	} {
 		write(t, a.dir, path, content)
 	}
+	if s.guardOf != nil {
+		write(t, a.dir, kubeadm.AdmissionFile, strings.ReplaceAll(kubeadm.AdmissionConfiguration(), kubeadm.AdmissionManifests, a.dir+kubeadm.AdmissionManifests))
+		write(t, a.dir, kubeadm.AdmissionGuardFile, kubeadm.AdmissionGuard(s.guardOf))
+	}
 	args := []string{
 		"--etcd-servers", a.etcd, "--secure-port", fmt.Sprint(ports[2]), "--bind-address", "127.0.0.1", "--cert-dir", a.dir,
 		"--client-ca-file", a.dir + "/etc/kubernetes/pki/ca.crt", "--authorization-mode", "Node,RBAC", "--service-cluster-ip-range", "10.101.0.0/16",
@@ -85,6 +90,9 @@ func (s site) start(t *testing.T) *apiServer {
 			arg.Value = a.dir + arg.Value
 		}
 		args = append(args, "--"+arg.Name+"="+arg.Value)
+	}
+	for _, m := range more {
+		args = append(args, m(a.dir)...)
 	}
 	a.process = run(t, program(t, "kube-apiserver"), args...)
 	out := a.process.says(t, "Serving securely")

@@ -36,13 +36,15 @@ func program(t *testing.T, name string) string {
 // site is one cluster's input and secrets.
 type site struct {
 	secrets pki.ClusterSecrets
+	// guardOf is whose platform the API server's rules from files guard; nil: there are none.
+	guardOf *inventory.Inventory
 }
 
 func newSite(t *testing.T) site {
 	t.Helper()
 	s, err := pki.NewClusterSecrets()
 	require.NoError(t, err)
-	return site{s}
+	return site{secrets: s}
 }
 
 // input is a node of a cluster that uses everything the inventory can say.
@@ -63,7 +65,7 @@ func (s site) input(mode inventory.EndpointMode, role inventory.Role) kubeadm.In
 			},
 		},
 		Node:         &inventory.Node{Name: "sc-1", Role: role, Address: "10.77.0.11", Taints: &[]inventory.Taint{{Key: "dedicated", Value: "db", Effect: "NoSchedule"}}},
-		FailCgroupV1: true, AuditPolicy: kubeadm.AuditPolicy(), IgnorePreflightErrors: []string{"SystemVerification"},
+		FailCgroupV1: true, AuditPolicy: kubeadm.AuditPolicy(), Guarded: s.guardOf != nil, IgnorePreflightErrors: []string{"SystemVerification"},
 	}
 }
 

@@ -67,7 +67,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("go build %s: %w\n%s", pkg, err, said)
 		}
 	}
-	if err := l.run(ctx, "up", "--subnet", o.subnet, "--service", o.service, "--workload", o.workload); err != nil {
+	if err := l.run(ctx, "up", "--subnet", o.subnet, "--service", o.service, "--workload", o.workload, "--platform", "off"); err != nil {
 		return err
 	}
 	if !o.keep {

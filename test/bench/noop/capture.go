@@ -44,6 +44,7 @@ func capture(f *host.Facts) ([]byte, error) {
 	if f.CgroupV2 {
 		b.say("cgroupV2", "yes")
 	}
+	b.say("firewall", f.Firewall)
 	b.block("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")
 	b.network(f)
 	for _, k := range sorted(f.Sysctls) {

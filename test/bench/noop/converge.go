@@ -141,6 +141,9 @@ func (c *converger) prepared(f *host.Facts, ch host.Changes) {
 	for _, w := range ch.Files {
 		c.write(f, w.Path, fmt.Sprintf("%#o", w.Mode), w.Content)
 	}
+	if ch.Firewall != "" {
+		f.Firewall = ch.Firewall
+	}
 	for k, v := range ch.Sysctls {
 		f.Sysctls[k] = v
 	}

@@ -52,6 +52,7 @@ kubernetes: {version: {{.Kubernetes}}}
 bundle: bundle.tar
 ssh: {user: root, keyFile: id_ed25519}
 vault: {identityFile: bench.agekey}
+platform: {enabled: false}
 clusters:
 {{- range .Clusters}}
   {{.Name}}:

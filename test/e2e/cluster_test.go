@@ -123,7 +123,7 @@ func testHardening(t *testing.T) {
 			spec, api := inv.Cluster(c), client(t, c)
 			plane := spec.ControlPlanes()[0]
 
-			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "at-rest"}, StringData: map[string]string{"k": "plain-text-marker"}}
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "at-rest"}, StringData: map[string]string{"k": "plain-text-marker of " + string(c)}} // the clusters share no secret
 			_, err := api.CoreV1().Secrets("default").Create(s.ctx, secret, metav1.CreateOptions{})
 			require.NoError(t, err)
 			raw, err := s.machines.root(s.ctx, plane.Name, `ETCDCTL_API=3 etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key get /registry/secrets/default/at-rest --print-value-only`, nil)
@@ -136,13 +136,21 @@ func testHardening(t *testing.T) {
 			assert.Contains(t, audit, `"name":"at-rest"`, "the audit log tells of it")
 			assert.NotContains(t, audit, "plain-text-marker")
 
-			insecure := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // only the status is looked at
-			for url, want := range map[string]int{
-				"https://" + plan.HostPort(plane.Address, 10250) + "/pods":        http.StatusUnauthorized,
+			insecure := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // only the status is looked at
+			kubelet := "https://" + plan.HostPort(plane.Address, 10250) + "/pods"
+			urls := map[string]int{
 				"https://" + plan.HostPort(plane.Address, 6443) + "/api/v1/nodes": http.StatusUnauthorized,
 				"https://" + plan.HostPort(plane.Address, 6443) + "/version":      http.StatusUnauthorized,
 				"https://" + plan.HostPort(plane.Address, 6443) + "/livez":        http.StatusOK,
-			} {
+			}
+			if c == inventory.Service {
+				// the firewall lets only the cluster's own nodes and pods through
+				_, err := insecure.Get(kubelet) //nolint:noctx,bodyclose // it has a timeout, and there is no answer
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			} else {
+				urls[kubelet] = http.StatusUnauthorized
+			}
+			for url, want := range urls {
 				r, err := insecure.Get(url) //nolint:noctx // it has a timeout
 				require.NoError(t, err)
 				_ = r.Body.Close()

@@ -52,7 +52,7 @@ func (l *lab) up(ctx context.Context) error {
 		return err
 	}
 	c := exec.CommandContext(ctx, l.binary, "--dir", l.dir, "--name", "cate", "up",
-		"--subnet", "10.79.0.0/24", "--service", "1+1", "--workload", "3+1", "--spare", "1")
+		"--subnet", "10.79.0.0/24", "--service", "1+1", "--workload", "3+1", "--spare", "1", "--platform", "small")
 	c.Stdout, c.Stderr = os.Stderr, os.Stderr // it may build for minutes: show it
 	return c.Run()
 }

@@ -20,8 +20,9 @@ import (
 )
 
 var (
-	keep = flag.Bool("keep", false, "leave the machines running at the end")
-	seed = flag.Uint64("seed", 0, "of the random moments at which apply is killed; 0: by the clock")
+	keep  = flag.Bool("keep", false, "leave the machines running at the end")
+	kills = flag.Int("kills", 10, "how often apply is killed with SIGKILL before it may end")
+	seed  = flag.Uint64("seed", 0, "of the random moments at which apply is killed; 0: by the clock")
 )
 
 // suite is what the tests share.

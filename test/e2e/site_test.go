@@ -77,6 +77,7 @@ func (t *site) secrets(ctx context.Context, s *suite, base *inventory.Inventory)
 		sshSettings["keyFile"] = "e2e.key"
 		sshSettings["keyPassphrase"] = map[string]any{"env": "E2E_KEY_PASSPHRASE"}
 		at(m, "clusters", "service")["ssh"] = map[string]any{"sudoPassword": map[string]any{"file": "e2e.sudo"}}
+		m["platform"] = map[string]any{"enabled": false} // its chapters come later
 		m["releases"] = []any{map[string]any{
 			"name": "own", "namespace": "own", "cluster": "workload", "chart": t.own.reference, "version": "1.0.0",
 			"username": registryUser, "password": map[string]any{"file": "e2e.registry"},

@@ -36,8 +36,17 @@ func TestStory(t *testing.T) {
 		{"the VIP outlives its control plane", testFailover},
 		{"a setting of the API servers is changed one by one", testReconfigure},
 		{"a saved plan is refused when the site moved", testSavedPlan},
+		{"the platform is installed", testPlatform},
+		{"what happens is seen in the service cluster", testCanaries},
+		{"the clusters share no credential", testSeparation},
+		{"the service cluster withstands the workload cluster", testTamper},
+		{"a path that is open is found", testTamperFindsAnOpenPath},
+		{"no record is lost while parts die", testFaults},
+		{"a changed value upgrades its release alone", testReleasesChangeAlone},
+		{"the evidence pack is sound, and only then", testReport},
 		{"secrets that leak would be found", testCanariesCanBeFound},
 		{"no secret was seen", testNoSecretIsSeen},
+		{"the workload cluster is wiped and the evidence stays", testWipedWorkload},
 		{"reset leaves machines that can be used again", testReset},
 	} {
 		if !t.Run(chapter.name, chapter.f) {
@@ -45,9 +54,6 @@ func TestStory(t *testing.T) {
 		}
 	}
 }
-
-// kills is how often apply is killed with SIGKILL before it may end.
-const kills = 10
 
 func testKilledAtRandom(t *testing.T) {
 	seed := *seed
@@ -58,7 +64,7 @@ func testKilledAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	stop := s.canaries.watch(s.ctx)
 	begin := time.Now()
-	for killed := 0; killed < kills; {
+	for killed := 0; killed < *kills; {
 		// the first ones early, where most steps are short
 		pause := time.Duration(500+random.IntN(3000+2000*killed)) * time.Millisecond
 		c, out := s.site.command(s.ctx, "apply", "--yes", "--progress", "plain")
@@ -78,7 +84,7 @@ func testKilledAtRandom(t *testing.T) {
 		t.Logf("kill %d after %s", killed, pause.Round(10*time.Millisecond))
 	}
 	out := s.site.must(t, 0, "apply", "--yes", "--progress", "plain")
-	t.Logf("%d kills and convergence took %s; the last apply:\n%s", kills, time.Since(begin).Round(time.Second), out)
+	t.Logf("%d kills and convergence took %s; the last apply:\n%s", *kills, time.Since(begin).Round(time.Second), out)
 	assert.Empty(t, stop(), "secrets on command lines")
 
 	ended := map[string]string{} // step -> run in which it ended

@@ -2,14 +2,15 @@
 #
 #   make setup        install what a bare Debian machine lacks
 #   make build        bin/catamaran
-#   make demo         two real clusters on this machine; make demo-down removes them
+#   make demo         two real clusters with their platform on this machine; make demo-down removes them
 #   make test         everything below, in this order; ends with a count
 #     make lint         golangci-lint with .golangci.yml
 #     make components   build Kubernetes and its friends for the lab, once; later runs find them in the cache
 #     make unit         tests of the product, with the race detector
 #     make integration  tests against a real API server, of the lab and of its stand-ins
 #     make e2e          both clusters on the lab's hosts
-#   make bench        the benchmarks of test/bench
+#   make bench        the benchmarks of test/bench; the last, bench-idle, wants an installed site (make demo)
+#   make chaos        ten minutes of records while parts of a lab that is up (make demo) die; CHAOS= more of its flags
 #   make e2e-vagrant  the e2e tests on virtual machines
 #   make clean
 
@@ -28,7 +29,7 @@ REPORTS := .cache/reports
 # $(call tests,PART) is the program that runs a part's tests: arguments of go test follow.
 tests = mkdir -p $(REPORTS) && $(TOOL) gotestsum --format pkgname-and-test-fails --jsonfile $(REPORTS)/$(1).json --
 # Every package belongs to one part: nothing is forgotten when a folder is added.
-unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e)
+unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e -e '/test/chaos$$')
 integration_packages = $$(go list ./... | grep -e /test/charts -e /test/kubeadm -e /test/lab)
 # Modules of their own, which ./... does not see.
 standins = $(wildcard test/lab/standin/*)
@@ -38,7 +39,7 @@ LAB_DIR := /var/lib/catamaran-lab
 LAB := bin/lab --dir $(LAB_DIR)
 INVENTORY := $(LAB_DIR)/site/inventory.yaml
 
-.PHONY: all setup build test lint components unit integration e2e e2e-vagrant bench bench-plan bench-apply summary demo demo-down clean root FORCE
+.PHONY: all setup build test lint components unit integration e2e e2e-vagrant bench bench-plan bench-apply bench-ingest bench-idle chaos summary demo demo-down clean root FORCE
 all: build
 
 setup:
@@ -97,7 +98,7 @@ e2e-vagrant:
 	go run ./test/vagrant -out .cache/vagrant/site/inventory.yaml
 	E2E_INVENTORY=$(CURDIR)/.cache/vagrant/site/inventory.yaml go test -timeout 120m -count=1 -v ./test/e2e/...
 
-bench: bench-plan bench-apply
+bench: bench-plan bench-apply bench-ingest bench-idle
 
 bench-plan: root build
 	go run ./test/bench/noop -catamaran bin/catamaran
@@ -105,9 +106,22 @@ bench-plan: root build
 bench-apply: root build bin/lab
 	go run ./test/bench/coldapply
 
+# Not among the tests: it needs a lab with the platform, and a quarter of an hour. The e2e tests do the same in short.
+chaos: root
+	go test -timeout 40m -count=1 -v ./test/chaos -site $(INVENTORY) $(CHAOS)
+
+# its programs are components of the lab, built where the cache lacks them
+bench-ingest:
+	go run ./test/bench/ingest
+
+# of any site: make bench-idle INVENTORY=FILE
+bench-idle:
+	@[ -f $(INVENTORY) ] || { echo "make: bench-idle measures an installed site and there is no $(INVENTORY): make demo, or name one by INVENTORY=FILE" >&2; exit 1; }
+	go run ./test/bench/idle -f $(INVENTORY)
+
 demo: root setup
 	$(MAKE) build bin/lab
-	$(LAB) up --service 1+1 --workload 1+1
+	$(LAB) up --service 1+1 --workload 1+1 --platform small
 	bin/catamaran apply -f $(INVENTORY) --yes
 	@echo; echo "== once more: nothing is left to do"
 	bin/catamaran apply -f $(INVENTORY) --yes
@@ -119,11 +133,11 @@ demo: root setup
 	  echo; echo "== pods of the $$c cluster, by kubectl on $$node"; \
 	  bin/catamaran ssh -f $(INVENTORY) $$node -- sudo kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes,pods -A -o wide; \
 	done
+	@echo; echo "== what happens in the workload cluster is seen in the service cluster"
+	bin/catamaran verify canary -f $(INVENTORY) --bucket --bucket-timeout 2m
+	bin/catamaran verify chain -f $(INVENTORY)
 	@echo; echo "== to look around (make demo-down removes it all):"
-	@for c in service workload; do echo "  KUBECONFIG=$(LAB_DIR)/site/cat0.catamaran/$$c.kubeconfig kubectl get nodes"; done
-	@echo "  bin/catamaran ssh -f $(INVENTORY) sc-cp-1"
-	@echo "  bin/catamaran journal -f $(INVENTORY)"
-	@echo "  $(LAB) status"
+	@sed 's|@catamaran|bin/catamaran|; s|@inventory|-f $(INVENTORY)|; s|@site|$(LAB_DIR)/site/cat0.catamaran|; s|@lab|$(LAB)|' test/lab/look.txt
 
 demo-down: root bin/lab
 	$(LAB) down --purge

@@ -174,7 +174,7 @@ func (s scan) run(t *testing.T, values map[string]any) ([]map[string]any, error)
 	for _, d := range []string{work, etc} {
 		require.NoError(t, os.MkdirAll(d, 0o700))
 	}
-	moved := strings.NewReplacer("/work", work, "/database", s.database, "/etc/catamaran/scan", etc, "/run/containerd/containerd.sock", s.socket)
+	moved := strings.NewReplacer("/scratch", work, "/database", s.database, "/etc/catamaran/scan", etc, "/run/containerd/containerd.sock", s.socket)
 	objects := scanObjects(t, "trivy-scan", values)
 	for name, text := range configMap(t, objects, "scan") {
 		require.NoError(t, os.WriteFile(filepath.Join(etc, name), []byte(moved.Replace(text)), 0o600))

@@ -1,4 +1,4 @@
-# Looks at each image of /work/images with Trivy and writes lines of JSON; values.yaml says which. Arguments are Trivy's.
+# Looks at each image of /scratch/images with Trivy and writes lines of JSON; values.yaml says which. Arguments are Trivy's.
 set -u
 
 # line KIND STATUS FIELDS
@@ -11,7 +11,7 @@ quote() {
   tr '\n\r\t' '   ' | tr -d '\000-\037' | tail -c 1500 | sed 's/\\/\\\\/g; s/"/\\"/g'
 }
 
-images=$(wc -l < /work/images)
+images=$(wc -l < /scratch/images)
 if [ ! -s /database/db/trivy.db ] || [ ! -s /database/db/metadata.json ]; then
   line scan 'no database' "\"images\":$images"
   exit 1
@@ -28,13 +28,13 @@ line scan started "\"images\":$images,\"java\":$java,\"database\":$(tr -d '\n' <
 failed=0
 while read -r REFERENCE IMAGE POD; do
   export REFERENCE IMAGE POD
-  if said=$(trivy image "$@" "$REFERENCE" 2>&1 >/work/found < /dev/null); then
-    cat /work/found
+  if said=$(trivy image "$@" "$REFERENCE" 2>&1 >/scratch/found < /dev/null); then
+    cat /scratch/found
   else
     failed=$((failed + 1))
     line image failed "\"image\":\"$IMAGE\",\"reference\":\"$REFERENCE\",\"pod\":\"$POD\",\"error\":\"$(printf '%s' "$said" | quote)\""
   fi
-done < /work/images
+done < /scratch/images
 
 if [ "$failed" -gt 0 ]; then
   line scan incomplete "\"images\":$images,\"failed\":$failed"

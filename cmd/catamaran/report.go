@@ -88,20 +88,9 @@ func (g *global) checkReport(path, format string) error {
 	case err != nil:
 		return err
 	default:
-		s, err := g.open()
-		if err != nil {
+		if trusted, err = g.trusted(); err != nil {
 			return err
 		}
-		defer s.Close()
-		key, err := s.SigningKey()
-		if err != nil {
-			return err
-		}
-		signer, err := verify.NewSigner(key)
-		if err != nil {
-			return err
-		}
-		trusted = signer.Public()
 	}
 	return checkDocument(os.Stdout, path, trusted, format)
 }

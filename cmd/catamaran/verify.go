@@ -113,20 +113,10 @@ the key that the document itself names, which shows damage but not forgery. Exit
 		RunE: func(_ *cobra.Command, args []string) error {
 			var trusted ed25519.PublicKey
 			if !anyKey {
-				s, err := g.open()
-				if err != nil {
+				var err error
+				if trusted, err = g.trusted(); err != nil {
 					return err
 				}
-				defer s.Close()
-				key, err := s.SigningKey()
-				if err != nil {
-					return err
-				}
-				signer, err := verify.NewSigner(key)
-				if err != nil {
-					return err
-				}
-				trusted = signer.Public()
 			}
 			return checkDocument(os.Stdout, args[0], trusted, format)
 		},
@@ -134,6 +124,24 @@ the key that the document itself names, which shows damage but not forgery. Exit
 	c.Flags().BoolVar(&anyKey, "any-key", false, "check against the key that the document names")
 	c.Flags().StringVarP(&format, "output", "o", "text", "text or json")
 	return c
+}
+
+// trusted is the site's key for documents.
+func (g *global) trusted() (ed25519.PublicKey, error) {
+	s, err := g.open()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	key, err := s.SigningKey()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := verify.NewSigner(key)
+	if err != nil {
+		return nil, err
+	}
+	return signer.Public(), nil
 }
 
 func checkDocument(out io.Writer, path string, trusted ed25519.PublicKey, format string) error {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap"
 )
 
 func newLogs(g *global) *cobra.Command {
@@ -23,39 +25,32 @@ https://grafana.com/docs/loki/latest/query/`,
   catamaran logs '{source="containers", namespace="shop"}'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			from, err := openStores(cmd.Context(), s)
-			if err != nil {
-				return err
-			}
-			query := `{source=~".+"}`
-			if len(args) == 1 {
-				query = args[0]
-			}
-			if tenant == "" {
-				tenant = s.Inventory.Platform.Tenant
-			}
-			now := time.Now()
-			entries, err := from.Logs(cmd.Context(), tenant, query, now.Add(-since), now.Add(time.Minute), limit)
-			if err != nil {
-				return err
-			}
-			if format == "json" {
-				return json.NewEncoder(os.Stdout).Encode(entries)
-			}
-			for _, e := range entries {
-				if _, err := fmt.Printf("%s %s/%s %s\n", e.At.Format("2006-01-02T15:04:05.000Z07:00"), e.Labels["source"], e.Labels["node"], e.Line); err != nil {
+			return g.reading(cmd.Context(), func(s *bootstrap.Site, from *stores) error {
+				query := `{source=~".+"}`
+				if len(args) == 1 {
+					query = args[0]
+				}
+				if tenant == "" {
+					tenant = s.Inventory.Platform.Tenant
+				}
+				now := time.Now()
+				entries, err := from.Logs(cmd.Context(), tenant, query, now.Add(-since), now.Add(time.Minute), limit)
+				if err != nil {
 					return err
 				}
-			}
-			if len(entries) == limit {
-				fmt.Fprintf(os.Stderr, "the first %d records; --limit and --since show others\n", limit)
-			}
-			return nil
+				if format == "json" {
+					return json.NewEncoder(os.Stdout).Encode(entries)
+				}
+				for _, e := range entries {
+					if _, err := fmt.Printf("%s %s/%s %s\n", e.At.Format("2006-01-02T15:04:05.000Z07:00"), e.Labels["source"], e.Labels["node"], e.Line); err != nil {
+						return err
+					}
+				}
+				if len(entries) == limit {
+					fmt.Fprintf(os.Stderr, "the first %d records; --limit and --since show others\n", limit)
+				}
+				return nil
+			})
 		},
 	}
 	f := c.Flags()

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/catamaran-k8s/catamaran/bootstrap"
 )
 
 func newMetrics(g *global) *cobra.Command {
@@ -22,29 +24,22 @@ tenant_id says whose a series is: "service", or the workload cluster's tenant as
   catamaran metrics 'ALERTS{alertstate="firing"}'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := g.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			from, err := openStores(cmd.Context(), s)
-			if err != nil {
-				return err
-			}
-			samples, err := from.Metrics(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if format == "json" {
-				return json.NewEncoder(os.Stdout).Encode(samples)
-			}
-			w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
-			for _, m := range samples {
-				if _, err := fmt.Fprintf(w, "%s\t%g\n", seriesName(m.Labels), m.Value); err != nil {
+			return g.reading(cmd.Context(), func(_ *bootstrap.Site, from *stores) error {
+				samples, err := from.Metrics(cmd.Context(), args[0])
+				if err != nil {
 					return err
 				}
-			}
-			return w.Flush()
+				if format == "json" {
+					return json.NewEncoder(os.Stdout).Encode(samples)
+				}
+				w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+				for _, m := range samples {
+					if _, err := fmt.Fprintf(w, "%s\t%g\n", seriesName(m.Labels), m.Value); err != nil {
+						return err
+					}
+				}
+				return w.Flush()
+			})
 		},
 	}
 	c.Flags().StringVarP(&format, "output", "o", "text", "text or json")

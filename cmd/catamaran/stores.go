@@ -21,6 +21,20 @@ type stores struct {
 	bucket *store.S3
 }
 
+// reading calls f with the site and what its service cluster keeps.
+func (g *global) reading(ctx context.Context, f func(*bootstrap.Site, *stores) error) error {
+	s, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	from, err := openStores(ctx, s)
+	if err != nil {
+		return err
+	}
+	return f(s, from)
+}
+
 // openStores prepares to read the service cluster of a site.
 func openStores(ctx context.Context, s *bootstrap.Site) (*stores, error) {
 	if s.Inventory.Clusters.Service == nil {

@@ -52,7 +52,7 @@ func TestGolden(t *testing.T) {
 		"fluentd":                  {"fluentd", inventory.Workload, small},
 		"falco":                    {"falco", inventory.Workload, small},
 		"trivy":                    {"trivy", inventory.Service, small},
-		"trivy-scan":               {"trivy-scan", inventory.Workload, small + "components:\n  trivy-scan: {values: {database: {image: \"registry.example.org/trivy-db:2026-11-24\"}}}\n"},
+		"trivy-database":           {"trivy", inventory.Workload, small + "components:\n  trivy: {values: {database: {image: \"registry.example.org/trivy-db:2026-11-24\"}}}\n"},
 		"gatekeeper":               {"gatekeeper", inventory.Service, small},
 		"gatekeeper-redundant":     {"gatekeeper", inventory.Workload, "platform: {size: standard}\n"},
 		"gatekeeper-policies":      {"gatekeeper-policies", inventory.Workload, small},

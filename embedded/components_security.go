@@ -29,23 +29,17 @@ func securityComponents() []component {
 			},
 			requires: needsGatekeeper,
 		},
-		scanner("trivy", 38, onService()),
-		scanner("trivy-scan", 44, onWorkload()),
-	}
-}
-
-// scanner looks at the images of one cluster. Both are the same chart but in name, and neither talks to the other's cluster.
-func scanner(name string, order int, clusters []inventory.ClusterName) component {
-	return component{
-		// privileged: it reads images from the nodes' containerd
-		name: name, namespace: name, part: platform, clusters: clusters,
-		podSecurity: "privileged", order: order, timeout: 5 * time.Minute, fallback: true,
-		values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
-			nodes := []any{}
-			for _, n := range c.PresentNodes() {
-				nodes = append(nodes, n.Name)
-			}
-			return map[string]any{"network": networkOf(inv, c), "nodeNames": nodes}
+		{
+			// privileged: it reads images from the nodes' containerd
+			name: "trivy", namespace: "trivy", part: platform,
+			podSecurity: "privileged", order: 44, timeout: 5 * time.Minute, fallback: true,
+			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
+				nodes := []any{}
+				for _, n := range c.PresentNodes() {
+					nodes = append(nodes, n.Name)
+				}
+				return map[string]any{"network": networkOf(inv, c), "nodeNames": nodes}
+			},
 		},
 	}
 }

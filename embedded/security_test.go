@@ -12,31 +12,6 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
-// Both clusters are looked at alike: the two charts differ in their names and in where the report goes.
-func TestScannersAreTheSame(t *testing.T) {
-	t.Parallel()
-	one, err := embeddedChart("trivy")
-	require.NoError(t, err)
-	other, err := embeddedChart("trivy-scan")
-	require.NoError(t, err)
-	for _, folder := range []string{"templates", "scan"} {
-		files, err := chartFiles.ReadDir("charts/trivy/" + folder)
-		require.NoError(t, err)
-		require.NotEmpty(t, files)
-		for _, f := range files {
-			a, ok := one.File(folder + "/" + f.Name())
-			require.True(t, ok)
-			b, _ := other.File(folder + "/" + f.Name())
-			assert.Equal(t, string(a), string(b), f.Name())
-		}
-	}
-	a, err := one.AllValues(nil)
-	require.NoError(t, err)
-	b, err := other.AllValues(nil)
-	require.NoError(t, err)
-	assert.Equal(t, a, b)
-}
-
 // scanPods are the pods of a scanner's CronJobs, by the CronJobs' names.
 func scanPods(t *testing.T, r Release) map[string]map[string]any {
 	t.Helper()
@@ -85,8 +60,8 @@ func TestEachNodeIsScanned(t *testing.T) {
 // Who has containerd's socket has neither a token nor anything to write to but its folder; who has the token is not user 0.
 func TestScannerHasOneRightEach(t *testing.T) {
 	t.Parallel()
-	inv := site(t, "platform: {size: small}\ncomponents:\n  trivy-scan: {values: {database: {repository: \"ghcr.io/aquasecurity/trivy-db:2\"}}}\n")
-	pods := scanPods(t, named(t, releases(t, inv, inventory.Workload), "trivy-scan"))
+	inv := site(t, "platform: {size: small}\ncomponents:\n  trivy: {values: {database: {repository: \"ghcr.io/aquasecurity/trivy-db:2\"}}}\n")
+	pods := scanPods(t, named(t, releases(t, inv, inventory.Workload), "trivy"))
 	require.Len(t, pods, 1)
 	for _, pod := range pods {
 		assert.Equal(t, false, pod["automountServiceAccountToken"])
@@ -125,13 +100,13 @@ func TestScannerDatabase(t *testing.T) {
 		return nil
 	}
 	const small = "platform: {size: small}\n"
-	r := named(t, releases(t, site(t, small), inventory.Workload), "trivy-scan")
+	r := named(t, releases(t, site(t, small), inventory.Workload), "trivy")
 	assert.Equal(t, true, suspended(r))
 	assert.Equal(t, []string{"ghcr.io/aquasecurity/trivy:0.74.0", "ghcr.io/catamaran-k8s/pod-images:v0.1.0"}, r.Images)
-	r = named(t, releases(t, site(t, small+"components: {trivy-scan: {values: {database: {image: \"example.org/db:1\"}}}}"), inventory.Workload), "trivy-scan")
+	r = named(t, releases(t, site(t, small+"components: {trivy: {values: {database: {image: \"example.org/db:1\"}}}}"), inventory.Workload), "trivy")
 	assert.Equal(t, false, suspended(r))
 	assert.Contains(t, r.Images, "example.org/db:1")
-	err := Validate(site(t, small+"components: {trivy-scan: {values: {database: {image: \"example.org/db:1\", repository: \"example.org/db:2\"}}}}"))
+	err := Validate(site(t, small+"components: {trivy: {values: {database: {image: \"example.org/db:1\", repository: \"example.org/db:2\"}}}}"))
 	assert.NotEmpty(t, refusals(t, err), "one of both")
 }
 
@@ -143,7 +118,7 @@ func TestGuardedNamespaces(t *testing.T) {
 		return named(t, releases(t, inv, c), "gatekeeper-policies").Values
 	}
 	workload := values(inventory.Workload)
-	assert.Equal(t, []any{"fluentd", "gatekeeper-system", "kube-state-metrics", "node-exporter", "prometheus-agent", "trivy-scan"}, workload["platformNamespaces"])
+	assert.Equal(t, []any{"fluentd", "gatekeeper-system", "kube-state-metrics", "node-exporter", "prometheus-agent", "trivy"}, workload["platformNamespaces"])
 	assert.Equal(t, []any{"kube-flannel", "local-path-storage", "metrics-server"}, workload["foundationNamespaces"])
 	assert.Contains(t, values(inventory.Service)["platformNamespaces"], "loki")
 	assert.NotContains(t, values(inventory.Service)["platformNamespaces"], "fluentd")

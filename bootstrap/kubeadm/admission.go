@@ -49,7 +49,7 @@ var admissionGuard string
 func guardedNamespaces() []string {
 	return []string{
 		"alertmanager", "falco", "fluentd", "gatekeeper-system", "grafana", "ingest-gateway", "kube-state-metrics", "loki", "node-exporter",
-		"prometheus", "prometheus-agent", "thanos", "trivy", "trivy-scan", "versitygw",
+		"prometheus", "prometheus-agent", "thanos", "trivy", "versitygw",
 	}
 }
 

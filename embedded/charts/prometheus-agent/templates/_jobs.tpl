@@ -101,7 +101,7 @@ with what someone adds to a target.
 - job_name: platform
   kubernetes_sd_configs:
     - role: pod
-      namespaces: {names: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, trivy-scan, velero]}
+      namespaces: {names: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, velero]}
   sample_limit: 5000
   relabel_configs:
     - {source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_container_port_name], regex: .+;metrics|falco;web, action: keep}
@@ -131,5 +131,5 @@ relabel_configs:
 - to:
     - namespaceSelector:
         matchExpressions:
-          - {key: kubernetes.io/metadata.name, operator: In, values: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, trivy-scan, velero]}
+          - {key: kubernetes.io/metadata.name, operator: In, values: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, velero]}
 {{- end -}}

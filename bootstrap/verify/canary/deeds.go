@@ -145,7 +145,8 @@ func (w *Workload) firePod(ctx context.Context, marker string) error {
 	pod, err := pods.Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: marker},
 		Spec: corev1.PodSpec{
-			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+			// a runtime that could not start it (seen: runc on cgroup v1, "unable to freeze") is asked again
+			RestartPolicy: corev1.RestartPolicyOnFailure, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
 			TerminationGracePeriodSeconds: new(int64),
 			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			SecurityContext: &corev1.PodSecurityContext{
@@ -176,7 +177,7 @@ func (w *Workload) firePod(ctx context.Context, marker string) error {
 		case corev1.PodSucceeded:
 			return nil
 		case corev1.PodFailed:
-			return fmt.Errorf("the pod failed: %s %s", pod.Status.Reason, pod.Status.Message)
+			return fmt.Errorf("the pod failed: %s (image %s; --image names another)", podState(pod), w.Image)
 		}
 		select {
 		case <-ctx.Done():
@@ -198,6 +199,12 @@ func podState(p *corev1.Pod) string {
 		if c.State.Waiting != nil {
 			return c.State.Waiting.Reason + " " + c.State.Waiting.Message
 		}
+		if t := c.State.Terminated; t != nil {
+			return fmt.Sprintf("%s, exit code %d %s", t.Reason, t.ExitCode, t.Message)
+		}
+	}
+	if p.Status.Reason != "" {
+		return strings.TrimSpace(p.Status.Reason + " " + p.Status.Message)
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Status == corev1.ConditionFalse && c.Message != "" {

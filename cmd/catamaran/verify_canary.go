@@ -74,9 +74,7 @@ func (f *canaryFlags) run(ctx context.Context, k *checked) (d verify.Document, e
 	}
 	defer func() {
 		// also after an interrupt
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, w.Clean(ctx))
+		err = errors.Join(err, w.Clean(context.WithoutCancel(ctx)))
 	}()
 	if err := w.Prepare(ctx); err != nil {
 		return d, err

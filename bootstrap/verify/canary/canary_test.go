@@ -188,7 +188,7 @@ func (s *site) fire(t *testing.T, change func(*Options, *Workload)) (verify.Docu
 	client := s.client()
 	w := &Workload{Client: client, Node: s, Address: "10.0.2.11", SSHPort: 22, Namespace: "canary-ns"}
 	require.NoError(t, w.Prepare(t.Context()))
-	o := Options{Tenant: tenant, Reader: s, Channels: w.Channels(), Timeout: 150 * time.Millisecond, BucketTimeout: 300 * time.Millisecond, FireTimeout: 2 * time.Second, Poll: 5 * time.Millisecond}
+	o := Options{Tenant: tenant, Reader: s, Channels: w.Channels(), Timeout: 150 * time.Millisecond, BucketTimeout: 300 * time.Millisecond, FireTimeout: time.Minute, Poll: 5 * time.Millisecond}
 	if change != nil {
 		change(&o, w)
 	}
@@ -242,7 +242,11 @@ func TestWhatDoesNotArriveFails(t *testing.T) {
 			t.Parallel()
 			s := newSite()
 			c.harm(s)
-			d, _ := s.fire(t, nil)
+			d, _ := s.fire(t, func(o *Options, _ *Workload) {
+				if s.stuck {
+					o.FireTimeout = 3 * time.Second // of the others all are quick, or their failure changes nothing here
+				}
+			})
 			assert.Equal(t, c.want, d.Verdict)
 			assert.Contains(t, fmt.Sprint(d.Findings), c.saying)
 		})
@@ -311,6 +315,31 @@ func TestLockedObjects(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A namespace that does not go is said to be held by what holds it.
+func TestCleanSaysWhatHoldsTheNamespace(t *testing.T) {
+	t.Parallel()
+	client := fake.NewClientset(
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "canary-ns"}, Status: corev1.NamespaceStatus{Conditions: []corev1.NamespaceCondition{
+			{Type: corev1.NamespaceContentRemaining, Status: corev1.ConditionTrue, Message: "Some resources are remaining: pods. has 1 resource instances"},
+			{Type: corev1.NamespaceDeletionDiscoveryFailure, Status: corev1.ConditionFalse, Message: "All resources successfully discovered"},
+		}}},
+		&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "canary-1", Namespace: "canary-ns", Finalizers: []string{"example.org/hold"}},
+			Spec:       corev1.PodSpec{NodeName: "wc-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
+		},
+	)
+	client.PrependReactor("delete", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, nil })
+	w := &Workload{Client: client, Namespace: "canary-ns"}
+	err := w.clean(t.Context(), 50*time.Millisecond)
+	require.ErrorContains(t, err, "the namespace canary-ns is still there")
+	assert.ErrorContains(t, err, "Some resources are remaining: pods. has 1 resource instances")
+	assert.ErrorContains(t, err, "pod canary-1 on node wc-1: Running, finalizers example.org/hold")
+	assert.NotContains(t, err.Error(), "successfully discovered")
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorContains(t, w.clean(stopped, time.Minute), "canary-ns", "an interrupt does not wait")
 }
 
 func TestChooseImage(t *testing.T) {

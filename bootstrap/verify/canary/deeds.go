@@ -93,25 +93,68 @@ func (w *Workload) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Clean removes the namespace with all that is in it, and waits until it is gone.
-func (w *Workload) Clean(ctx context.Context) error {
+// CleanTimeout is how long Clean waits: a busy cluster takes minutes to end a pod and to look through all kinds of objects.
+const CleanTimeout = 5 * time.Minute
+
+// Clean removes the namespace with all that is in it, and waits until it is gone, at most CleanTimeout. The error names what
+// holds it.
+func (w *Workload) Clean(ctx context.Context) error { return w.clean(ctx, CleanTimeout) }
+
+func (w *Workload) clean(ctx context.Context, within time.Duration) error {
 	ns := w.Client.CoreV1().Namespaces()
+	whole, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	if err := ns.Delete(ctx, w.Namespace, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+	if err := ns.Delete(whole, w.Namespace, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("remove the namespace %s: %w; remove it by hand", w.Namespace, err)
 	}
+	begin := time.Now()
 	for {
-		_, err := ns.Get(ctx, w.Namespace, metav1.GetOptions{})
+		_, err := ns.Get(whole, w.Namespace, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
 		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the namespace %s is still there: look at it, and remove it by hand", w.Namespace)
+		case <-whole.Done():
+			// what holds it is asked even where the caller was interrupted
+			ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			return fmt.Errorf("the namespace %s is still there %s after it was removed: %s; remove what holds it by hand",
+				w.Namespace, time.Since(begin).Round(time.Second), w.holding(ask))
 		case <-tick.C:
 		}
 	}
+}
+
+// holding says what keeps the namespace from going: what the API server says of it, and its pods.
+func (w *Workload) holding(ctx context.Context) string {
+	ns, err := w.Client.CoreV1().Namespaces().Get(ctx, w.Namespace, metav1.GetOptions{})
+	if err != nil {
+		return "what holds it could not be asked: " + err.Error()
+	}
+	var why []string
+	for _, c := range ns.Status.Conditions {
+		if c.Status == corev1.ConditionTrue && c.Message != "" {
+			why = append(why, c.Message)
+		}
+	}
+	pods, err := w.Client.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		why = append(why, "its pods could not be asked: "+err.Error())
+	} else {
+		for _, p := range pods.Items {
+			held := fmt.Sprintf("pod %s on node %s: %s", p.Name, p.Spec.NodeName, podState(&p))
+			if len(p.Finalizers) > 0 {
+				held += ", finalizers " + strings.Join(p.Finalizers, " ")
+			}
+			why = append(why, held)
+		}
+	}
+	if len(why) == 0 {
+		return "the API server names nothing that holds it (its controller manager may not have looked yet)"
+	}
+	return strings.Join(why, "; ")
 }
 
 // images with a shell that the platform brings to nodes, the best first.

@@ -94,7 +94,7 @@ func (f *Flow) start(ctx context.Context) error {
 func (f *Flow) Close() error {
 	f.watch.stop()
 	// also after an interrupt
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	return removeNamespace(ctx, f.workload(), f.namespace)
 }

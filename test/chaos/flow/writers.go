@@ -152,12 +152,22 @@ func removeNamespace(ctx context.Context, api kubernetes.Interface, name string)
 	if err := namespaces.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("remove the namespace %s: %w; remove it by hand", name, err)
 	}
+	var holding []string
 	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		_, err := namespaces.Get(ctx, name, metav1.GetOptions{})
-		return apierrors.IsNotFound(err), nil
+		ns, err := namespaces.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return apierrors.IsNotFound(err), nil
+		}
+		holding = nil
+		for _, c := range ns.Status.Conditions {
+			if c.Status == corev1.ConditionTrue {
+				holding = append(holding, c.Message)
+			}
+		}
+		return false, nil
 	})
 	if err != nil {
-		return fmt.Errorf("the namespace %s is still there: look at it, and remove it by hand", name)
+		return fmt.Errorf("the namespace %s is still there: look at it, and remove it by hand: %s", name, strings.Join(holding, "; "))
 	}
 	return nil
 }

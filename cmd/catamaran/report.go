@@ -95,12 +95,22 @@ func (g *global) checkReport(path, format string) error {
 	return checkDocument(os.Stdout, path, trusted, format)
 }
 
+// mostMissing is how many things that one piece of evidence lacks are printed.
+const mostMissing = 5
+
 // showReport prints the evidence; the rest is in the files.
 func showReport(out io.Writer, p *evidence.Pack) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } //nolint:errcheck // Flush tells
 	for _, e := range p.Evidence {
 		row("%s\t%s\t%s", strings.ToUpper(string(e.Status)), e.Title, e.Reason)
+		for i, m := range e.Missing {
+			if i == mostMissing {
+				row("\t\t  and %d more, in the files", len(e.Missing)-i)
+				break
+			}
+			row("\t\t  %s", m)
+		}
 	}
 	for _, g := range p.Gaps {
 		row("could not be read\t%s\t%s", g.Subject, g.Reason)

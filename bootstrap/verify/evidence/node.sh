@@ -1,4 +1,4 @@
-# Prints what an auditor asks of one machine, and changes nothing. Each answer is a line KIND<TAB>FIELD<TAB>...; nothing of it
+# Prints what an auditor asks of one machine, and changes nothing but a control plane's audit log, by one line. Each answer is a line KIND<TAB>FIELD<TAB>...; nothing of it
 # is a secret: of keys their public parts, of configurations the flags and the names of what they choose.
 T="$(printf '\t')"
 say() { printf '%s' "$1"; shift; for a; do printf '\t%s' "$a"; done; printf '\n'; }
@@ -38,6 +38,10 @@ if [ -r "$f" ]; then
   sed -n 's/^ *- --\(audit-[a-z-]*\|encryption-provider-config\|tls-min-version\|tls-cipher-suites\|anonymous-auth\|authorization-mode\|profiling\|authentication-config\|client-ca-file\|service-account-lookup\|enable-admission-plugins\)=\(.*\)$/flag\t\1\t\2/p' "$f"
   p="$(sed -n 's/^ *- --audit-policy-file=//p' "$f")"
   [ -r "$p" ] && say auditPolicy "$(sha256sum < "$p" | cut -d ' ' -f 1)" "$p"
+  # of three control planes the one without the virtual address may be asked nothing for an hour that is audited: its silence
+  # tells something only when it was asked. A read of a Secret is audited by the policy, also of one that is not there.
+  command -v kubectl >/dev/null && kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://127.0.0.1:6443 --request-timeout=5s \
+    get --raw /api/v1/namespaces/kube-system/secrets/catamaran-report-asks-if-this-is-audited >/dev/null 2>&1
   l="$(sed -n 's/^ *- --audit-log-path=//p' "$f")"
   [ -f "$l" ] && say auditLog "$(stat -c '%Y %s' "$l")" "$l"
   # the first provider is the one that writes: its name only, never a key

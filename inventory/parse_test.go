@@ -60,7 +60,7 @@ func TestParseOddFiles(t *testing.T) {
 			} else {
 				assert.EqualError(t, err, c.want)
 			}
-			assert.Less(t, time.Since(start), 10*time.Second)
+			assert.Less(t, time.Since(start), time.Minute)
 		})
 	}
 }
@@ -95,7 +95,7 @@ func TestParseLarge(t *testing.T) {
 	inv, err := Parse([]byte(text), "f.yaml")
 	require.NoError(t, err)
 	assert.Len(t, inv.Clusters.Workload.Nodes, 1003)
-	assert.Less(t, time.Since(start), 5*time.Second)
+	assert.Less(t, time.Since(start), 30*time.Second, "what grows with the square takes minutes")
 	t.Logf("1003 nodes in %s", time.Since(start))
 }
 
@@ -253,7 +253,7 @@ func FuzzParse(f *testing.F) {
 		for _, text := range []string{string(data), strings.Replace(base, "components: {}\n", values, 1)} {
 			start := time.Now()
 			_, err := Parse([]byte(text), "/site/inventory.yaml")
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Fatalf("took %s", took)
 			}
 			if err == nil {

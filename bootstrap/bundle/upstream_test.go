@@ -290,7 +290,7 @@ func upstream(t testing.TB, s Specification, f *files, registry string) {
 func quick(dir string) BuildOptions {
 	return BuildOptions{
 		Out: filepath.Join(dir, "site.bundle"), Lock: filepath.Join(dir, "site.lock"), Cache: filepath.Join(dir, "cache"),
-		Attempts: 3, Pause: time.Millisecond, Stall: 200 * time.Millisecond,
+		Attempts: 3, Pause: time.Millisecond, Stall: 3 * time.Second,
 	}
 }
 

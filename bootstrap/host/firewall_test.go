@@ -193,7 +193,7 @@ func (m *machine) answer(network string, port int) {
 
 // reachesSoon is reaches with patience: neighbours must be found first.
 func (m *machine) reachesSoon(network, address string, port int) bool {
-	for begin := time.Now(); time.Since(begin) < 10*time.Second; {
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; {
 		if m.reaches(network, address, port) {
 			return true
 		}
@@ -224,7 +224,7 @@ func (m *machine) heardBefore(last string) (from []string) {
 				return from
 			}
 			from = append(from, h)
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			require.Fail(m.t, "nothing of "+last+" arrived")
 		}
 	}

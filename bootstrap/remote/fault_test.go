@@ -73,12 +73,13 @@ func TestHostGoneMidCommand(t *testing.T) {
 	t.Run("stalled link", func(t *testing.T) {
 		t.Parallel()
 		target, p := through(t, s, "root")
-		target.KeepAlive = 200 * time.Millisecond
+		target.KeepAlive = 500 * time.Millisecond
 		h := connect(t, target)
 		var begin time.Time
 		err := whenRunning(t, h, func(string) { begin = time.Now(); p.Set(true, false) })
 		requireFails(t, err, Passing, "run", "the link was lost")
-		require.GreaterOrEqual(t, time.Since(begin), missedKeepAlives*target.KeepAlive)
+		// the first beat may come at once, and each may be seen late: between the first miss and the last lies one at least
+		require.GreaterOrEqual(t, time.Since(begin), (missedKeepAlives-2)*target.KeepAlive, "one missed beat is no lost link")
 	})
 	t.Run("a slow answer is not a stalled link", func(t *testing.T) {
 		t.Parallel()
@@ -111,7 +112,7 @@ func TestHostGoneMidCommand(t *testing.T) {
 		begin := time.Now()
 		_, err := h.Run(ctx, Command{Script: "true"})
 		requireFails(t, err, Passing, "run", "deadline exceeded")
-		require.Less(t, time.Since(begin), 5*time.Second)
+		require.Less(t, time.Since(begin), 30*time.Second, "the next beat would be after an hour")
 		require.NoError(t, h.Close()) // what hangs on the link ends with it
 	})
 }
@@ -159,7 +160,7 @@ func TestDialFailures(t *testing.T) {
 			all.Go(func() { requireFailsSoft(t, h.Connect(testContext(t)), Passing) })
 		}
 		all.Wait()
-		require.Less(t, time.Since(begin), 3*time.Second, "not one after the other")
+		require.Less(t, time.Since(begin), 10*time.Second, "not one after the other, which takes 15 s")
 	})
 	t.Run("one caller gives up, the other gets the connection", func(t *testing.T) {
 		t.Parallel()

@@ -241,7 +241,7 @@ func TestStoppedWhileWaiting(t *testing.T) {
 	begin := time.Now()
 	cancel()
 	err := <-done
-	assert.Less(t, time.Since(begin), 5*time.Second, "it must not wait on")
+	assert.Less(t, time.Since(begin), 20*time.Second, "it must not wait on")
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "was stopped, applying again goes on")
 	runsEverything(t, ns)

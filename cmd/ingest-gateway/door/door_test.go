@@ -98,7 +98,7 @@ func start(t *testing.T, change func(*door.Options)) *rig {
 	}
 	opt := door.Options{
 		URL: listen(r.thanos, internal), Dial: internal.Dial, DropLabels: []string{"tenant_id", "receive_replica"}, MaxAhead: 5 * time.Minute,
-		BodyBytes: 1 << 16, DecompressedBytes: 1 << 17, Series: 100, Labels: 10, Requests: 1, Wait: 200 * time.Millisecond, Timeout: 5 * time.Second,
+		BodyBytes: 1 << 16, DecompressedBytes: 1 << 17, Series: 100, Labels: 10, Requests: 1, Wait: 10 * time.Second, Timeout: 30 * time.Second,
 		Tenants: []string{"umea"}, Now: func() time.Time { return now }, Meter: r.meter, Log: slog.New(slog.DiscardHandler),
 		Identify: func(q *http.Request) (string, error) {
 			if q.TLS == nil { // httptest hides the listener's TLS from net/http unless the connection is a *tls.Conn, which it is
@@ -116,7 +116,7 @@ func start(t *testing.T, change func(*door.Options)) *rig {
 
 func (r *rig) client(t *testing.T, tenant string) *http.Client {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: r.clients.Client(t, tenant, r.doors)}, Timeout: 10 * time.Second}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: r.clients.Client(t, tenant, r.doors)}, Timeout: time.Minute}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -380,12 +380,12 @@ func TestBadRequests(t *testing.T) {
 func TestOverTheLimitWaits(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
-	r := start(t, nil)
+	r := start(t, func(o *door.Options) { o.Wait = 200 * time.Millisecond })
 	r.hold, r.entered = hold, make(chan struct{}, 1)
 	c := r.client(t, "umea")
 	first := make(chan int, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+door.Path, bytes.NewReader(snappy.Encode(nil, series(label("a", "b"), sample(now)))))
 		if err != nil {

@@ -252,7 +252,7 @@ func bucketsAgain(t *testing.T, s3 *s3test.S3) {
 	wrong.SecretFile = s3.Secret
 	begin := time.Now()
 	require.Error(t, buckets.Ensure(ctx, wrong, slog.New(slog.DiscardHandler)), "a wrong key")
-	assert.Less(t, time.Since(begin), 5*time.Second, "is for good")
+	assert.Less(t, time.Since(begin), 30*time.Second, "is for good: what may pass is waited for without end")
 
 	nobody := file
 	nobody.Endpoint = "https://127.0.0.1:1"

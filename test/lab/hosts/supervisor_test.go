@@ -28,7 +28,7 @@ func TestPowerCutBeforeThereIsAGuest(t *testing.T) {
 	require.NoError(t, s.cut())
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		_ = power.Process.Kill()
 		assert.Fail(t, "it is still running")
 	}

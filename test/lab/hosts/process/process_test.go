@@ -48,7 +48,7 @@ func TestPidThatIsUsedAgainIsAnotherProcess(t *testing.T) {
 func TestZombieHasEnded(t *testing.T) {
 	t.Parallel()
 	_, id := child(t) // nobody waits for it before the test ends
-	require.NoError(t, id.End(5*time.Second))
+	require.NoError(t, id.End(30*time.Second))
 	assert.False(t, id.Alive())
 	_, err := Of(id.PID)
 	assert.ErrorIs(t, err, ErrGone)

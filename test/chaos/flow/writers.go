@@ -68,10 +68,18 @@ func makeWriters(nodes []string, o Options) []writer {
 	return out
 }
 
+// account is the writers' service account.
+const account = "writer"
+
 func makeNamespace(ctx context.Context, api kubernetes.Interface, name string) error {
 	_, err := api.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 		"pod-security.kubernetes.io/enforce": "restricted",
 	}}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	// the controller makes "default" some time later, on a busy cluster much later, and no pod is let in before
+	_, err = api.CoreV1().ServiceAccounts(name).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{})
 	return err
 }
 
@@ -88,7 +96,8 @@ func (w writer) start(ctx context.Context, api kubernetes.Interface, namespace s
 	_, err = api.CoreV1().Pods(namespace).Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: w.name},
 		Spec: corev1.PodSpec{
-			NodeName: w.node, RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+			ServiceAccountName: account, AutomountServiceAccountToken: &no,
+			NodeName: w.node, RestartPolicy: corev1.RestartPolicyNever, EnableServiceLinks: &no,
 			TerminationGracePeriodSeconds: new(int64),
 			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			SecurityContext: &corev1.PodSecurityContext{

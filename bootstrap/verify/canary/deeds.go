@@ -74,6 +74,9 @@ func (w *Workload) nodeName() string {
 	return w.Node.Name()
 }
 
+// account is the service account of the pod.
+const account = "canary"
+
 // Prepare makes the namespace and chooses the image. Clean must be called after it, whatever it returns.
 func (w *Workload) Prepare(ctx context.Context) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace, Labels: map[string]string{
@@ -81,6 +84,11 @@ func (w *Workload) Prepare(ctx context.Context) error {
 	}}}
 	if _, err := w.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("make the namespace %s: %w", w.Namespace, err)
+	}
+	// "default" is made by a controller some time later, on a busy cluster much later, and no pod is let in before
+	sa := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}
+	if _, err := w.Client.CoreV1().ServiceAccounts(w.Namespace).Create(ctx, sa, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("make the service account %s/%s: %w", w.Namespace, account, err)
 	}
 	if w.Image != "" {
 		return nil
@@ -189,7 +197,8 @@ func (w *Workload) firePod(ctx context.Context, marker string) error {
 		ObjectMeta: metav1.ObjectMeta{Name: marker},
 		Spec: corev1.PodSpec{
 			// a runtime that could not start it (seen: runc on cgroup v1, "unable to freeze") is asked again
-			RestartPolicy: corev1.RestartPolicyOnFailure, AutomountServiceAccountToken: &no, EnableServiceLinks: &no,
+			RestartPolicy: corev1.RestartPolicyOnFailure, EnableServiceLinks: &no,
+			ServiceAccountName: account, AutomountServiceAccountToken: &no,
 			TerminationGracePeriodSeconds: new(int64),
 			Tolerations:                   []corev1.Toleration{{Operator: corev1.TolerationOpExists}},
 			SecurityContext: &corev1.PodSecurityContext{

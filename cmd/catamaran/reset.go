@@ -27,15 +27,13 @@ site's are left alone. Programs, images and the vault stay.`,
 			if err != nil {
 				return err
 			}
-			question := ""
+			question := "carry out these %d steps?"
 			if len(args) == 0 {
-				question = "this ENDS both clusters and what they store: "
+				question = "this ENDS both clusters and what they store. Carry out these %d steps?"
 			}
 			p, sum, err := s.Reset(cmd.Context(), args, bootstrap.ApplyOptions{
 				Version: version, Waiting: view.Waiting, Events: view.Event,
-				Approve: func(p plan.Plan) (bool, error) {
-					return approve(p, yes, fmt.Sprintf("%scarry out these %d steps?", question, len(p.Steps)), view)
-				},
+				Approve: func(p plan.Plan) (bool, error) { return approve(p, yes, question, view) },
 			})
 			view.Close()
 			return applied(p, sum, err, view)

@@ -65,7 +65,7 @@ func (c *canaries) all() map[string]string {
 // vault adds what the product keeps in the site's vault.
 func (c *canaries) vault(t *testing.T, site *site) {
 	t.Helper()
-	inv := site.Load(t)
+	inv := site.load(t)
 	v, err := pki.Open(inv.VaultFile(), inv.IdentityFile(), nil)
 	require.NoError(t, err)
 	for _, name := range inv.ClusterNames() {
@@ -132,11 +132,12 @@ func (c *canaries) processes() []string {
 // (encrypted), the kubeconfigs (the operator's own keys), the secret files the inventory points at.
 func testNoSecretIsSeen(t *testing.T) {
 	s.canaries.vault(t, s.site)
-	said := s.site.Said()
-	assert.Empty(t, s.canaries.find(said), "in what commands printed")
-	assert.Greater(t, len(said), 1000)
+	s.site.mu.Lock()
+	assert.Empty(t, s.canaries.find(s.site.said.Bytes()), "in what commands printed")
+	assert.Greater(t, s.site.said.Len(), 1000)
+	s.site.mu.Unlock()
 
-	dir := filepath.Dir(s.site.Path)
+	dir := filepath.Dir(s.site.path)
 	looked := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -152,7 +153,7 @@ func testNoSecretIsSeen(t *testing.T) {
 			return err
 		}
 		found := s.canaries.find(data)
-		if path == s.site.Path {
+		if path == s.site.path {
 			// the release's value stands in the inventory: that is its place
 			found = without(found, "releases[0].values.token")
 		}
@@ -162,7 +163,7 @@ func testNoSecretIsSeen(t *testing.T) {
 	}))
 	assert.Greater(t, looked, 2)
 
-	inv := s.site.Load(t)
+	inv := s.site.load(t)
 	for _, c := range inv.ClusterNames() {
 		for _, n := range inv.Cluster(c).Nodes {
 			// journal, audit log, container logs and unit outputs of every machine
@@ -190,7 +191,7 @@ func testCanariesCanBeFound(t *testing.T) {
 		assert.Contains(t, s.canaries.find([]byte("xx"+secret+"yy")), name)
 	}
 	stop := s.canaries.watch(s.ctx)
-	_, err := s.machines.root(s.ctx, s.site.Load(t).Clusters.Service.Nodes[0].Name, "sleep 1; : "+s.canaries.value, nil)
+	_, err := s.machines.root(s.ctx, s.site.load(t).Clusters.Service.Nodes[0].Name, "sleep 1; : "+s.canaries.value, nil)
 	require.NoError(t, err)
 	assert.NotEmpty(t, stop(), "a secret on a command line is noticed")
 }

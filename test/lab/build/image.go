@@ -98,14 +98,10 @@ func ImageRefs(kubernetes string, platform bool) ([]string, error) {
 
 // recipes lists what this call puts together.
 func (b *builder) recipes() []recipe {
-	all := b.release.recipes()
-	if b.platform {
-		all = append(all, platformRecipes()...)
+	if !b.platform {
+		return b.release.recipes()
 	}
-	if b.openStack {
-		all = append(all, openStackRecipes()...)
-	}
-	return all
+	return append(b.release.recipes(), platformRecipes()...)
 }
 
 // Images makes every image of a Kubernetes version, and of the platform if it is asked for, sorted by reference.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/catamaran-k8s/catamaran/bootstrap/verify/canary"
 	"github.com/catamaran-k8s/catamaran/bootstrap/verify/chainfile"
 	"github.com/catamaran-k8s/catamaran/cmd/ingest-gateway/chain"
 	"github.com/catamaran-k8s/catamaran/inventory"
@@ -93,10 +94,8 @@ func (f *Flow) start(ctx context.Context) error {
 // Close removes what Start made.
 func (f *Flow) Close() error {
 	f.watch.stop()
-	// also after an interrupt
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	return removeNamespace(ctx, f.workload(), f.namespace)
+	made := canary.Workload{Client: f.workload(), Namespace: f.namespace}
+	return made.Clean(context.Background()) // also after an interrupt
 }
 
 func (f *Flow) workload() kubernetes.Interface { return f.site.clients[inventory.Workload] }

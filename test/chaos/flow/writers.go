@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -151,32 +150,6 @@ func (f *Flow) await(ctx context.Context, within time.Duration, phases ...corev1
 	})
 	if err != nil {
 		return fmt.Errorf("the writers are not %v after %s (%s): %w", phases, within, last, err)
-	}
-	return nil
-}
-
-// removeNamespace removes what was made, and waits until it is gone.
-func removeNamespace(ctx context.Context, api kubernetes.Interface, name string) error {
-	namespaces := api.CoreV1().Namespaces()
-	if err := namespaces.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("remove the namespace %s: %w; remove it by hand", name, err)
-	}
-	var holding []string
-	err := wait.PollUntilContextCancel(ctx, time.Second, true, func(ctx context.Context) (bool, error) {
-		ns, err := namespaces.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return apierrors.IsNotFound(err), nil
-		}
-		holding = nil
-		for _, c := range ns.Status.Conditions {
-			if c.Status == corev1.ConditionTrue {
-				holding = append(holding, c.Message)
-			}
-		}
-		return false, nil
-	})
-	if err != nil {
-		return fmt.Errorf("the namespace %s is still there: look at it, and remove it by hand: %s", name, strings.Join(holding, "; "))
 	}
 	return nil
 }

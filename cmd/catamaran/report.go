@@ -23,7 +23,8 @@ func newReport(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "report",
 		Short: "Gather the evidence pack of a site for auditors, as JSON and as one HTML file",
-		Long: `Report reads every machine and both API servers at once, and changes nothing: versions, image digests, host keys, audit policy, certificates,
+		Long: `Report reads every machine and both API servers at once, and changes nothing (each API server is asked for a
+Secret that does not exist, which it must audit): versions, image digests, host keys, audit policy, certificates,
 network policies and pods that none covers, who has all rights, SSH keys, encryption at rest, clocks, Falco, API policy, the journal's
 hash chain and the latest documents of ` + "`catamaran verify`" + `. It says which controls of ISO 27001, NIST 800-171, GDPR and NIS2 that meets, and
 what it says nothing about. Both files are signed with the site's key.

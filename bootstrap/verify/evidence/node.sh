@@ -1,5 +1,6 @@
-# Prints what an auditor asks of one machine, and changes nothing but a control plane's audit log, by one line. Each answer is a line KIND<TAB>FIELD<TAB>...; nothing of it
-# is a secret: of keys their public parts, of configurations the flags and the names of what they choose.
+# Prints what an auditor asks of one machine, and changes nothing but a control plane's audit log, by one line. Each answer
+# is a line KIND<TAB>FIELD<TAB>...; nothing of it is a secret: of keys their public parts, of configurations the flags and the
+# names of what they choose.
 T="$(printf '\t')"
 say() { printf '%s' "$1"; shift; for a; do printf '\t%s' "$a"; done; printf '\n'; }
 clean() { tr -d '\r' | tr '\t' ' '; }

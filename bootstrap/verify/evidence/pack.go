@@ -1,6 +1,7 @@
 // Package evidence gathers what an auditor asks of a site into one document: what runs where, who may do what, what is
 // encrypted, watched and proven, and which controls that meets. It reads the machines (one script each), both API servers
-// and the site folder, all at once, and changes nothing. What it could not read it says; what was not read is not met.
+// and the site folder, all at once, and changes nothing; each API server
+// is asked once for something that it has to audit. What it could not read it says; what was not read is not met.
 package evidence
 
 import (

@@ -3,12 +3,15 @@
 #   make setup        install what a bare Debian machine lacks
 #   make build        bin/catamaran
 #   make demo         two real clusters with their platform on this machine; make demo-down removes them
-#   make test         everything below, in this order; ends with a count
+#   make test         everything below, up to the first part that fails; ends with what failed and a count
 #     make lint         golangci-lint with .golangci.yml
 #     make components   build Kubernetes and its friends for the lab, once; later runs find them in the cache
 #     make unit         tests of the product, with the race detector
 #     make integration  tests against a real API server, of the lab and of its stand-ins
 #     make e2e          both clusters on the lab's hosts
+#   make cloud        tests against a real OpenStack, whose servers become hosts of the lab; not among the others yet
+#   make cloud-story  two clusters on servers of a real OpenStack, from an empty project and back; not among the others yet
+#   make vsphere      the same on virtual machines of a vCenter (a simulator); not among the others yet
 #   make bench        the benchmarks of test/bench; the last, bench-idle, wants an installed site (make demo)
 #   make chaos        ten minutes of records while parts of a lab that is up (make demo) die; CHAOS= more of its flags
 #   make e2e-vagrant  the e2e tests on virtual machines
@@ -28,9 +31,11 @@ TOOL := go tool -modfile=test/tools/go.mod
 REPORTS := .cache/reports
 # $(call tests,PART) is the program that runs a part's tests: arguments of go test follow.
 tests = mkdir -p $(REPORTS) && $(TOOL) gotestsum --format pkgname-and-test-fails --jsonfile $(REPORTS)/$(1).json --
+# $(call told,PART,COMMAND) runs a part that is no test; what it said stays for the summary where it failed.
+told = mkdir -p $(REPORTS); rm -f $(REPORTS)/$(1).failed; ($(2)) 2>&1 | tee $(REPORTS)/$(1).txt || { mv $(REPORTS)/$(1).txt $(REPORTS)/$(1).failed; exit 1; }
 # Every package belongs to one part: nothing is forgotten when a folder is added.
-unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e -e '/test/chaos$$')
-integration_packages = $$(go list ./... | grep -e /test/charts -e /test/kubeadm -e /test/lab)
+unit_packages        = $$(go list ./... | grep -v -e /test/charts -e /test/kubeadm -e /test/lab -e /test/e2e -e '/test/chaos$$' -e /test/openstack -e /test/vsphere)
+integration_packages = $$(go list ./... | grep -e /test/charts -e /test/kubeadm -e /test/lab | grep -v '/test/lab/openstack$$')
 # Modules of their own, which ./... does not see.
 standins = $(wildcard test/lab/standin/*)
 tested_standins = $(sort $(dir $(wildcard test/lab/standin/*/*_test.go)))
@@ -39,7 +44,7 @@ LAB_DIR := /var/lib/catamaran-lab
 LAB := bin/lab --dir $(LAB_DIR)
 INVENTORY := $(LAB_DIR)/site/inventory.yaml
 
-.PHONY: all setup build test lint components unit integration e2e e2e-vagrant bench bench-plan bench-apply bench-ingest bench-idle chaos summary demo demo-down clean root FORCE
+.PHONY: all setup build test parts lint components unit integration e2e cloud cloud-story vsphere e2e-vagrant bench bench-plan bench-apply bench-ingest bench-idle chaos summary demo demo-down clean root FORCE
 all: build
 
 setup:
@@ -56,22 +61,24 @@ bin/lab: FORCE
 
 # The linter and the lab's components share both processors; neither minds. Tests begin when both are done, since some
 # of them measure time.
-test: root
+parts: root
 	rm -rf $(REPORTS)
 	$(MAKE) -j2 lint components
 	$(MAKE) unit
 	$(MAKE) integration
 	$(MAKE) e2e
-	$(MAKE) summary
+
+test: root
+	@status=0; $(MAKE) parts || status=$$?; $(MAKE) summary || status=$$((status ? status : 1)); exit $$status
 
 # A cache of its own for each clone: what the linter keeps names files of the clone that it ran in, and rules for
 # folders do not match those from another.
 lint:
 	export GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci-lint; linter=$$($(TOOL) -n golangci-lint); \
-	for dir in . $(standins); do (cd $$dir; $$linter run --config $(CURDIR)/.golangci.yml ./...) || exit; done
+	$(call told,lint,for dir in . $(standins); do (cd $$dir; $$linter run --config $(CURDIR)/.golangci.yml ./...) || exit; done)
 
 components: root bin/lab
-	bin/lab build
+	$(call told,components,bin/lab build)
 
 unit:
 	$(call tests,unit) -race -timeout 15m $(unit_packages)
@@ -85,8 +92,26 @@ integration: root components
 e2e: root build components
 	$(call tests,e2e) -timeout 60m -count=1 ./test/e2e/...
 
-# A skipped test is one that nobody notices any more: it counts as failed.
+# A cloud takes 2.5 GiB, and both processors while it starts: one at a time.
+cloud: root build components
+	bin/lab openstack install
+	$(call tests,cloud) -timeout 60m -count=1 ./test/lab/openstack
+	bin/lab openstack up
+	status=0; $(call tests,cloud-provider) -timeout 60m -count=1 ./test/openstack \
+	  -clouds-file /var/lib/catamaran-openstack/clouds/clouds.yaml -cloud workload -flavor small -external public || status=$$?; \
+	bin/lab openstack down --purge && exit $$status
+
+# The stories start the clouds that they need, and take them down.
+cloud-story: root build components
+	bin/lab openstack install
+	$(call tests,cloud-story) -timeout 150m -count=1 ./test/openstack/story
+
+vsphere: root build components
+	$(call tests,vsphere) -timeout 120m -count=1 ./test/vsphere
+
+# A skipped test is one that nobody notices any more: it counts as failed. What failed comes last, so that a log's end tells.
 summary:
+	@go run ./test/failures $(REPORTS) || true
 	@cat $(REPORTS)/*.json 2>/dev/null | awk ' \
 	  /"Test":"/ && /"Action":"pass"/ { passed++ } \
 	  /"Test":"/ && /"Action":"fail"/ { failed++ } \

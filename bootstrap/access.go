@@ -13,10 +13,10 @@ import (
 
 // Host returns the connection to a node's machine; nothing is dialled yet.
 func (s *Site) Host(ctx context.Context, node string) (*remote.Host, error) {
-	if s.Inventory.Node(node) == nil {
+	if s.wanted.Node(node) == nil && s.Inventory.Node(node) == nil {
 		return nil, fmt.Errorf("there is no node %q in %s", node, s.Inventory.Path)
 	}
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return nil, err
 	}
 	h, ok := s.hosts[node]
@@ -31,7 +31,7 @@ func (s *Site) API(ctx context.Context, c inventory.ClusterName) (*rest.Config, 
 	if s.Inventory.Cluster(c) == nil {
 		return nil, fmt.Errorf("there is no %s cluster in %s", c, s.Inventory.Path)
 	}
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return nil, err
 	}
 	return newEnvironment(s, pki.NewRedactor()).API(c)

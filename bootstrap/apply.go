@@ -17,14 +17,32 @@ import (
 
 // Plan observes all machines and returns what Apply would do. Nothing is changed anywhere.
 func (s *Site) Plan(ctx context.Context) (plan.Plan, error) {
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return plan.Plan{}, err
+	}
+	return s.planFound(ctx)
+}
+
+// planFound observes the machines that were found, and plans.
+func (s *Site) planFound(ctx context.Context) (plan.Plan, error) {
+	if !s.formable() {
+		return s.preview(), nil
 	}
 	o, err := s.Observe(ctx)
 	if err != nil {
 		return plan.Plan{}, err
 	}
 	return s.planOf(ctx, o)
+}
+
+// preview is the plan of a site in which a cluster has no control plane's machine yet: addresses that everything is made from are
+// not known.
+func (s *Site) preview() plan.Plan {
+	p := plan.Preview(plan.Input{Inventory: s.Inventory, Changes: s.found.changes(), Pending: s.found.pending(s.wanted)})
+	for _, w := range s.Warnings {
+		p.Warnings = append(p.Warnings, w.String())
+	}
+	return p
 }
 
 func (s *Site) planOf(ctx context.Context, o Observation) (plan.Plan, error) {
@@ -47,6 +65,7 @@ func (s *Site) input(ctx context.Context, o Observation) (plan.Input, error) {
 	in := plan.Input{
 		Inventory: s.Inventory, Bundle: s.Bundle, Machines: s.machines, Facts: o.Facts, Unreachable: o.Unreachable,
 		Releases: map[inventory.ClusterName][]embedded.Release{}, AuditPolicies: map[inventory.ClusterName]string{},
+		Changes: s.found.changes(), Pending: s.found.pending(s.wanted), Surplus: s.found.surplus(),
 		Now: time.Now(),
 	}
 	var err error
@@ -68,6 +87,8 @@ func (s *Site) input(ctx context.Context, o Observation) (plan.Input, error) {
 type ApplyOptions struct {
 	// Saved, when set, is the plan that was approved; apply refuses when planning again gives another.
 	Saved *plan.Plan
+	// ApproveMachines is shown what the providers would change and says whether to go on; nil goes on. Nothing was made before.
+	ApproveMachines func(plan.Plan) (bool, error)
 	// Approve is shown the plan and says whether to go on; nil goes on.
 	Approve func(plan.Plan) (bool, error)
 	// Waiting is told of nodes on which a step of an earlier run is still running.
@@ -81,12 +102,21 @@ type ApplyOptions struct {
 
 // Apply brings the site to what the inventory wants. The summary tells what happened also when the error is not nil.
 func (s *Site) Apply(ctx context.Context, o ApplyOptions) (plan.Plan, plan.Summary, error) {
-	return s.change(ctx, "apply", o, func(obs Observation) (plan.Plan, error) { return s.planOf(ctx, obs) })
+	return s.change(ctx, "apply", o, s.makeMachines, func(obs Observation) (plan.Plan, error) { return s.planOf(ctx, obs) })
 }
 
-// change is the one way to change a site: take the site's lock, wait for steps that an earlier run left running, take
-// the machines' locks, plan, have the plan approved, and carry it out.
-func (s *Site) change(ctx context.Context, command string, o ApplyOptions, makePlan func(Observation) (plan.Plan, error)) (plan.Plan, plan.Summary, error) {
+// machinesFirst sees to machines before anything is observed. It returns false where the operator does not want to go on, and what
+// happened to machines that do not answer; the others are seen to all the same.
+type machinesFirst func(context.Context, *ApplyOptions) (p plan.Plan, goOn bool, deaf, err error)
+
+// noMachines is for commands that never make a machine.
+func (s *Site) noMachines(context.Context, *ApplyOptions) (plan.Plan, bool, error, error) {
+	return plan.Plan{}, true, nil, nil
+}
+
+// change is the one way to change a site: take the site's lock, see to its machines, wait for steps that an earlier run left
+// running, take the machines' locks, plan, have the plan approved, and carry it out.
+func (s *Site) change(ctx context.Context, command string, o ApplyOptions, first machinesFirst, makePlan func(Observation) (plan.Plan, error)) (plan.Plan, plan.Summary, error) {
 	lock, err := plan.Acquire(s.Inventory.SiteDir(), s.holder(command))
 	if err != nil {
 		return plan.Plan{}, plan.Summary{}, err
@@ -96,9 +126,19 @@ func (s *Site) change(ctx context.Context, command string, o ApplyOptions, makeP
 	if err := s.openVault(); err != nil {
 		return plan.Plan{}, plan.Summary{}, err
 	}
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.lookForMachines(ctx); err != nil {
 		return plan.Plan{}, plan.Summary{}, err
 	}
+	p, goOn, deaf, err := first(ctx, &o)
+	if err != nil || !goOn {
+		return p, plan.Summary{}, err
+	}
+	p, sum, err := s.changeFound(ctx, command, o, makePlan)
+	return p, sum, errors.Join(err, deaf)
+}
+
+// changeFound is change once the machines are there.
+func (s *Site) changeFound(ctx context.Context, command string, o ApplyOptions, makePlan func(Observation) (plan.Plan, error)) (plan.Plan, plan.Summary, error) {
 	obs, err := s.settle(ctx, o.Waiting)
 	if err != nil {
 		return plan.Plan{}, plan.Summary{}, err

@@ -22,6 +22,7 @@ import (
 	"github.com/catamaran-k8s/catamaran/bootstrap/plan"
 	"github.com/catamaran-k8s/catamaran/bootstrap/remote"
 	"github.com/catamaran-k8s/catamaran/inventory"
+	"github.com/catamaran-k8s/catamaran/provider"
 )
 
 // environment is what the tasks of one apply act through. It implements plan.Env.
@@ -82,6 +83,15 @@ func (e *environment) Platform(passwords ...string) (pki.PlatformSecrets, error)
 		e.redactor.AddPlatform(s)
 	}
 	return s, err
+}
+
+// Retire implements plan.Env. Node settings that are not valid any more do not matter.
+func (e *environment) Retire(ctx context.Context, c inventory.ClusterName, machine string, log func(string)) error {
+	p, r, err := e.site.providerOf(c)
+	if err != nil {
+		return err
+	}
+	return p.Retire(ctx, r, []string{machine}, func(c provider.Change) { log(changeWords(c)) })
 }
 
 // API returns a configuration whose connections pass through SSH of the first control plane that answers.

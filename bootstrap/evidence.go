@@ -17,7 +17,7 @@ import (
 // EvidenceSources say where the evidence pack is gathered: every machine and API server of the site. Nothing is dialled yet,
 // and nothing of the vault but certificates is handed out.
 func (s *Site) EvidenceSources(ctx context.Context) (evidence.Sources, error) {
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return evidence.Sources{}, err
 	}
 	out := evidence.Sources{SiteDir: s.Inventory.SiteDir(), Authorities: s.authorities()}
@@ -67,7 +67,7 @@ func (s *Site) pins(c inventory.ClusterName, n inventory.Node) ([]string, error)
 		return []string{m.HostKey}, nil
 	}
 	ssh := s.Inventory.SSHFor(c, &n)
-	keys, err := remote.KnownKeys(existing(s.KnownHosts(), ssh.KnownHosts), n.Address, ssh.Port)
+	keys, err := remote.KnownKeys(existing(s.KnownHosts(), ssh.KnownHosts), sshAddress(m), ssh.Port)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Name, err)
 	}

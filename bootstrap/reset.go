@@ -12,11 +12,11 @@ import (
 // the same authorities.
 func (s *Site) Reset(ctx context.Context, nodes []string, o ApplyOptions) (plan.Plan, plan.Summary, error) {
 	for _, n := range nodes {
-		if s.Inventory.Node(n) == nil {
+		if s.wanted.Node(n) == nil {
 			return plan.Plan{}, plan.Summary{}, fmt.Errorf("there is no node %q in %s", n, s.Inventory.Path)
 		}
 	}
-	return s.change(ctx, "reset", o, func(obs Observation) (plan.Plan, error) {
+	return s.change(ctx, "reset", o, s.noMachines, func(obs Observation) (plan.Plan, error) {
 		in, err := s.input(ctx, obs)
 		if err != nil {
 			return plan.Plan{}, err

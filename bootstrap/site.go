@@ -3,10 +3,10 @@
 package bootstrap
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/bundle"
 	"github.com/catamaran-k8s/catamaran/bootstrap/pki"
@@ -17,6 +17,8 @@ import (
 
 // Site is one inventory with everything that is needed to look at it and change it. Close ends its connections.
 type Site struct {
+	// Inventory is the file's, until the machines are known; then its nodes have the addresses of their machines, those without a
+	// machine are left out, and machines that are to be deleted are absent nodes.
 	Inventory *inventory.Inventory
 	Warnings  []inventory.Warning
 	Bundle    *bundle.Bundle
@@ -27,6 +29,10 @@ type Site struct {
 	vault     *pki.Vault // nil until there is one
 	hosts     map[string]*remote.Host
 	machines  map[string]provider.Machine
+	wanted    *inventory.Inventory // as the file says
+	finding   sync.Mutex           // guards the first search for machines
+	found     found                // what the providers said last
+	dial      dialling
 	jumps     *remote.Jumps
 }
 
@@ -36,6 +42,8 @@ type Options struct {
 	Bundle    string
 	Providers provider.Registry
 	Operator  string
+	// MachinesOnly leaves bundle and vault closed: they may be gone where machines are to be destroyed.
+	MachinesOnly bool
 }
 
 // Open reads the inventory, the bundle and the vault. It reaches no machine.
@@ -45,11 +53,14 @@ func Open(path string, o Options) (*Site, error) {
 		return nil, err
 	}
 	s := &Site{
-		Inventory: inv, Warnings: warnings, Operator: o.Operator, providers: o.Providers,
+		Inventory: inv, wanted: inv, dial: defaultDialling(), Warnings: warnings, Operator: o.Operator, providers: o.Providers,
 		hosts: map[string]*remote.Host{}, machines: map[string]provider.Machine{}, jumps: remote.NewJumps(),
 	}
 	if err := os.MkdirAll(inv.SiteDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("site folder: %w", err)
+	}
+	if o.MachinesOnly {
+		return s, nil
 	}
 	if o.Bundle == "" {
 		o.Bundle = inv.Bundle
@@ -88,40 +99,3 @@ func (s *Site) Close() {
 
 // KnownHosts is the site's own known_hosts file.
 func (s *Site) KnownHosts() string { return filepath.Join(s.Inventory.SiteDir(), "known_hosts") }
-
-// connect prepares (but does not dial) a connection for every machine that exists.
-func (s *Site) connect(machines []provider.Machine) {
-	for _, m := range machines {
-		if _, ok := s.hosts[m.Name]; ok {
-			continue
-		}
-		s.machines[m.Name] = m
-		s.hosts[m.Name] = remote.New(target(s.Inventory, m, s.KnownHosts()), remote.WithJumps(s.jumps))
-	}
-}
-
-// eachCluster calls f for every cluster with its provider.
-func (s *Site) eachCluster(f func(provider.Provider, provider.Request) error) error {
-	for _, name := range s.Inventory.ClusterNames() {
-		p, err := s.providers.For(s.Inventory.Cluster(name))
-		if err != nil {
-			return fmt.Errorf("clusters.%s: %w", name, err)
-		}
-		if err := f(p, provider.Request{Inventory: s.Inventory, Cluster: name}); err != nil {
-			return fmt.Errorf("clusters.%s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// EnsureMachines makes every machine exist and prepares connections to them.
-func (s *Site) EnsureMachines(ctx context.Context, report func(provider.Change)) error {
-	return s.eachCluster(func(p provider.Provider, r provider.Request) error {
-		machines, err := p.Ensure(ctx, r, report)
-		if err != nil {
-			return err
-		}
-		s.connect(machines)
-		return nil
-	})
-}

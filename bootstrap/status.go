@@ -89,7 +89,7 @@ func (s Status) Healthy() bool {
 
 // Status observes all machines and tells how both clusters are.
 func (s *Site) Status(ctx context.Context) (Status, error) {
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return Status{}, err
 	}
 	o, err := s.Observe(ctx)

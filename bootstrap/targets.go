@@ -16,7 +16,7 @@ func target(inv *inventory.Inventory, m provider.Machine, knownHosts string) rem
 	node := inv.Node(m.Name)
 	ssh := inv.SSHFor(m.Cluster, node)
 	t := remote.Target{
-		Name: m.Name, Address: m.Address, Port: ssh.Port, User: ssh.User,
+		Name: m.Name, Address: sshAddress(m), Port: ssh.Port, User: ssh.User,
 		Agent:          ssh.Agent != nil && *ssh.Agent,
 		Passphrase:     secretReader(ssh.KeyPassphrase, inv.Dir),
 		SudoPassword:   secretReader(ssh.SudoPassword, inv.Dir),
@@ -43,6 +43,14 @@ func target(inv *inventory.Inventory, m provider.Machine, knownHosts string) rem
 		t.Jump = append(t.Jump, jt)
 	}
 	return t
+}
+
+// sshAddress is where SSH reaches a machine.
+func sshAddress(m provider.Machine) string {
+	if m.SSHAddress != "" {
+		return m.SSHAddress
+	}
+	return m.Address
 }
 
 // existing drops files that are not there, so that a missing known_hosts says "unknown key", not "no such file".

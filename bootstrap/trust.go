@@ -34,7 +34,7 @@ type Stranger struct {
 // stranger, and jump hosts are verified as always: a jump host that is a stranger itself is returned instead of the
 // machines behind it, which a second call finds after Trust.
 func (s *Site) Strangers(ctx context.Context, nodes ...string) ([]Stranger, error) {
-	if err := s.EnsureMachines(ctx, nil); err != nil {
+	if err := s.FindMachines(ctx); err != nil {
 		return nil, err
 	}
 	for _, n := range nodes {

@@ -28,45 +28,55 @@ func TestGolden(t *testing.T) {
 		cluster inventory.ClusterName
 		more    string
 	}{
-		"flannel":                  {"flannel", inventory.Service, ""},
-		"flannel-iptables":         {"flannel", inventory.Workload, "components:\n  flannel: {values: {backend: {type: vxlan, vni: 7, port: 4789, mtu: 1400}}}\n"},
-		"flannel-routes":           {"flannel", inventory.Service, "components:\n  flannel: {values: {backend: {type: host-gw}}}\n"},
-		"network-policies":         {"network-policies", inventory.Service, ""},
-		"local-path":               {"local-path", inventory.Service, ""},
-		"local-path-other-folder":  {"local-path", inventory.Service, "components:\n  local-path: {values: {path: /srv/volumes, defaultClass: false, reclaimPolicy: Retain}}\n"},
-		"metrics-server":           {"metrics-server", inventory.Service, ""},
-		"metrics-server-redundant": {"metrics-server", inventory.Service, "components:\n  metrics-server: {values: {replicas: 2}}\n"},
-		"smoke":                    {"smoke", inventory.Service, everything},
-		"smoke-without-storage":    {"smoke", inventory.Workload, everything + "  local-path: {enabled: false}\n"},
-		"node-exporter":            {"node-exporter", inventory.Service, small},
-		"node-exporter-workload":   {"node-exporter", inventory.Workload, small},
-		"kube-state-metrics":       {"kube-state-metrics", inventory.Service, small},
-		"versitygw":                {"versitygw", inventory.Service, small},
-		"thanos":                   {"thanos", inventory.Service, small},
-		"alertmanager":             {"alertmanager", inventory.Service, small},
-		"loki":                     {"loki", inventory.Service, small},
-		"prometheus":               {"prometheus", inventory.Service, small},
-		"ingest-gateway":           {"ingest-gateway", inventory.Service, small},
-		"grafana":                  {"grafana", inventory.Service, small},
-		"prometheus-agent":         {"prometheus-agent", inventory.Workload, small},
-		"fluentd":                  {"fluentd", inventory.Workload, small},
-		"falco":                    {"falco", inventory.Workload, small},
-		"trivy":                    {"trivy", inventory.Service, small},
-		"trivy-database":           {"trivy", inventory.Workload, small + "components:\n  trivy: {values: {database: {image: \"registry.example.org/trivy-db:2026-11-24\"}}}\n"},
-		"gatekeeper":               {"gatekeeper", inventory.Service, small},
-		"gatekeeper-redundant":     {"gatekeeper", inventory.Workload, "platform: {size: standard}\n"},
-		"gatekeeper-policies":      {"gatekeeper-policies", inventory.Workload, small},
-		"cert-manager":             {"cert-manager", inventory.Workload, optionals},
-		"velero":                   {"velero", inventory.Workload, optionals},
-		"gateway-api":              {"gateway-api", inventory.Workload, optionals},
-		"dex":                      {"dex", inventory.Service, optionals},
+		"flannel":                            {"flannel", inventory.Service, ""},
+		"flannel-iptables":                   {"flannel", inventory.Workload, "components:\n  flannel: {values: {backend: {type: vxlan, vni: 7, port: 4789, mtu: 1400}}}\n"},
+		"flannel-routes":                     {"flannel", inventory.Service, "components:\n  flannel: {values: {backend: {type: host-gw}}}\n"},
+		"network-policies":                   {"network-policies", inventory.Service, ""},
+		"local-path":                         {"local-path", inventory.Service, ""},
+		"local-path-other-folder":            {"local-path", inventory.Service, "components:\n  local-path: {values: {path: /srv/volumes, defaultClass: false, reclaimPolicy: Retain}}\n"},
+		"metrics-server":                     {"metrics-server", inventory.Service, ""},
+		"metrics-server-redundant":           {"metrics-server", inventory.Service, "components:\n  metrics-server: {values: {replicas: 2}}\n"},
+		"smoke":                              {"smoke", inventory.Service, everything},
+		"smoke-without-storage":              {"smoke", inventory.Workload, everything + "  local-path: {enabled: false}\n"},
+		"node-exporter":                      {"node-exporter", inventory.Service, small},
+		"node-exporter-workload":             {"node-exporter", inventory.Workload, small},
+		"kube-state-metrics":                 {"kube-state-metrics", inventory.Service, small},
+		"versitygw":                          {"versitygw", inventory.Service, small},
+		"thanos":                             {"thanos", inventory.Service, small},
+		"alertmanager":                       {"alertmanager", inventory.Service, small},
+		"loki":                               {"loki", inventory.Service, small},
+		"prometheus":                         {"prometheus", inventory.Service, small},
+		"ingest-gateway":                     {"ingest-gateway", inventory.Service, small},
+		"grafana":                            {"grafana", inventory.Service, small},
+		"prometheus-agent":                   {"prometheus-agent", inventory.Workload, small},
+		"fluentd":                            {"fluentd", inventory.Workload, small},
+		"falco":                              {"falco", inventory.Workload, small},
+		"trivy":                              {"trivy", inventory.Service, small},
+		"trivy-server":                       {"trivy", inventory.Service, small + "components:\n  trivy: {values: {database: {image: \"registry.example.org/trivy-db:2026-11-24\"}}}\n"},
+		"trivy-server-repository":            {"trivy", inventory.Service, small + "components:\n  trivy: {values: {database: {repository: \"ghcr.io/aquasecurity/trivy-db:2\"}}}\n"},
+		"loki-authority":                     {"loki", inventory.Service, withAuthority},
+		"thanos-authority":                   {"thanos", inventory.Service, withAuthority},
+		"ingest-gateway-authority":           {"ingest-gateway", inventory.Service, withAuthority},
+		"trivy-database":                     {"trivy", inventory.Workload, small + "components:\n  trivy: {values: {database: {image: \"registry.example.org/trivy-db:2026-11-24\"}}}\n"},
+		"openstack-cloud-controller-manager": {"openstack-cloud-controller-manager", inventory.Service, cloudy("openstack-cloud-controller-manager", "{loadBalancers: {enabled: true, floatingNetwork: 0a1b}}")},
+		"vsphere-cloud-controller-manager":   {"vsphere-cloud-controller-manager", inventory.Service, cloudy("vsphere-cloud-controller-manager", "{}")},
+		"cinder-csi":                         {"cinder-csi", inventory.Service, cloudy("cinder-csi", "{}") + "  local-path: {enabled: false}\n"},
+		"cinder-csi-redundant":               {"cinder-csi", inventory.Workload, cloudy("cinder-csi", "{replicas: 2, storageClass: {type: ssd, availability: nova}, cloud: {networks: [192.0.2.0/24], ports: [443]}}")},
+		"vsphere-csi":                        {"vsphere-csi", inventory.Workload, cloudy("vsphere-csi", "{storageClass: {policy: gold}}")},
+		"gatekeeper":                         {"gatekeeper", inventory.Service, small},
+		"gatekeeper-redundant":               {"gatekeeper", inventory.Workload, "platform: {size: standard}\n"},
+		"gatekeeper-policies":                {"gatekeeper-policies", inventory.Workload, small},
+		"cert-manager":                       {"cert-manager", inventory.Workload, optionals},
+		"velero":                             {"velero", inventory.Workload, optionals},
+		"gateway-api":                        {"gateway-api", inventory.Workload, optionals},
+		"dex":                                {"dex", inventory.Service, optionals},
 	}
 	covered := map[string]bool{}
 	for name, c := range cases {
 		covered[c.chart] = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := named(t, releases(t, withBackups(site(t, c.more)), c.cluster), c.chart).Manifest()
+			got, err := named(t, releases(t, withClouds(withBackups(site(t, c.more))), c.cluster), c.chart).Manifest()
 			require.NoError(t, err)
 			file := filepath.Join("testdata", "golden", name+".yaml")
 			if *update {
@@ -81,6 +91,11 @@ func TestGolden(t *testing.T) {
 	for _, c := range components() {
 		assert.True(t, covered[c.name], "%s has no golden file", c.name)
 	}
+}
+
+// cloudy switches a cloud's component on, whatever the provider.
+func cloudy(name, values string) string {
+	return "components:\n  " + name + ": {enabled: true, values: " + values + "}\n"
 }
 
 // A pod network of IPv6 gets flannel's other keys.
@@ -126,7 +141,7 @@ func objects(t *testing.T, manifest string) []map[string]any {
 func TestHabits(t *testing.T) {
 	t.Parallel()
 	// containers that must be privileged; values.yaml of each says why
-	privileged := []string{"network-policies/agent", "falco/falco"}
+	privileged := []string{"network-policies/agent", "falco/falco", "cinder-csi/node", "vsphere-csi/node"}
 	seen := map[string]bool{}
 	for _, r := range all(t) {
 		manifest, err := r.Manifest()
@@ -180,7 +195,7 @@ func all(t *testing.T) []Release {
 			on.WriteString("  " + c.name + ": {enabled: true}\n")
 		}
 	}
-	inv := withBackups(site(t, on.String()))
+	inv := withClouds(withBackups(site(t, on.String())))
 	return append(releases(t, inv, inventory.Service), releases(t, inv, inventory.Workload)...)
 }
 
@@ -330,5 +345,5 @@ func TestValuesDoc(t *testing.T) {
 	_, err = ValuesDoc("flanel")
 	require.EqualError(t, err, `there is no embedded chart "flanel": did you mean flannel?`)
 	_, err = ValuesDoc("kubernetes")
-	assert.ErrorContains(t, err, "there are flannel, network-policies")
+	assert.ErrorContains(t, err, "there are flannel, ")
 }

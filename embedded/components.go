@@ -37,6 +37,8 @@ type component struct {
 	// decidedBy names the inventory field that switches it instead of components.NAME.enabled.
 	fallback  bool
 	decidedBy string
+	// provider names the provider (inventory.Provider.Name) of the clusters that it is on when the inventory does not say.
+	provider string
 	// unless says that the inventory makes it needless; components.NAME.enabled goes before it. nil: never.
 	unless func(*inventory.Inventory) bool
 	// everyNode: it gets ready only when every node of the inventory is.
@@ -64,7 +66,7 @@ type missing struct {
 
 // components are all embedded charts, in the order of installation.
 func components() []component {
-	all := slices.Concat(foundationComponents(), metricsComponents(), logsComponents(), securityComponents(), optionalComponents())
+	all := slices.Concat(foundationComponents(), cloudComponents(), metricsComponents(), logsComponents(), securityComponents(), optionalComponents())
 	slices.SortStableFunc(all, func(a, b component) int { return cmp.Compare(a.order, b.order) })
 	return all
 }
@@ -147,6 +149,9 @@ func (c component) enabled(inv *inventory.Inventory, spec *inventory.Cluster) bo
 	}
 	if c.unless != nil && c.unless(inv) {
 		return false
+	}
+	if c.provider != "" {
+		return spec.Provider.Name() == c.provider
 	}
 	return c.fallback && (c.part == foundation || inv.Platform.On())
 }
@@ -311,6 +316,8 @@ type Component struct {
 	// decides instead.
 	Default   bool
 	DecidedBy string
+	// Provider names the provider whose clusters it is on when the inventory does not say.
+	Provider string
 	// Clusters are those that it can be installed on.
 	Clusters []inventory.ClusterName
 }
@@ -329,7 +336,7 @@ func Components() ([]Component, error) {
 		}
 		out = append(out, Component{
 			Name: c.name, Version: chart.Version(), Description: chart.Description(), Namespace: c.namespace, PodSecurity: c.podSecurity,
-			Order: c.order, Platform: c.part == platform, Default: c.fallback, DecidedBy: c.decidedBy, Clusters: clusters,
+			Order: c.order, Platform: c.part == platform, Default: c.fallback, DecidedBy: c.decidedBy, Provider: c.provider, Clusters: clusters,
 		})
 	}
 	return out, nil

@@ -7,6 +7,9 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
+// trivy is the component that scans.
+const trivy = "trivy"
+
 // securityComponents are the charts that guard and scan.
 func securityComponents() []component {
 	return []component{
@@ -25,23 +28,42 @@ func securityComponents() []component {
 			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
 				return map[string]any{
 					"platformNamespaces": namespacesOf(inv, c, platform), "foundationNamespaces": namespacesOf(inv, c, foundation),
+					"optionalNamespaces": namespacesOf(inv, c, optional),
 				}
 			},
 			requires: needsGatekeeper,
 		},
 		{
 			// privileged: it reads images from the nodes' containerd
-			name: "trivy", namespace: "trivy", part: platform,
+			name: trivy, namespace: trivy, part: platform,
 			podSecurity: "privileged", order: 44, timeout: 5 * time.Minute, fallback: true,
 			values: func(inv *inventory.Inventory, c *inventory.Cluster) map[string]any {
 				nodes := []any{}
 				for _, n := range c.PresentNodes() {
 					nodes = append(nodes, n.Name)
 				}
-				return map[string]any{"network": networkOf(inv, c), "nodeNames": nodes}
+				// the workload cluster's one way to a server would be the ingest gateway
+				return map[string]any{"network": networkOf(inv, c), "nodeNames": nodes, "server": c == inv.Clusters.Service}
 			},
+			secrets: scanSecrets,
 		},
 	}
+}
+
+// scanSecrets are what the service cluster's nodes prove themselves to the Trivy server with, which is there once there is a
+// database.
+func scanSecrets(inv *inventory.Inventory, c *inventory.Cluster) []Secret {
+	database, _ := inv.Components[trivy].Values["database"].(map[string]any)
+	if c != inv.Clusters.Service || stringOf(database["image"]) == "" && stringOf(database["repository"]) == "" {
+		return nil
+	}
+	return []Secret{{Namespace: trivy, Name: "trivy-server", Values: map[string]SecretValue{"token": {Password: "trivy-server"}}}}
+}
+
+// stringOf is what a value holds that the chart's schema wants to be text.
+func stringOf(value any) string {
+	text, _ := value.(string)
+	return text
 }
 
 // namespacesOf are those of a part's components that are on the cluster, sorted.

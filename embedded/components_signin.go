@@ -59,12 +59,12 @@ func signInSecrets(inv *inventory.Inventory, c *inventory.Cluster) []Secret {
 }
 
 // needsDirectory says what Dex lacks that nobody can sign in by, or whose keys have no place.
-func needsDirectory(inv *inventory.Inventory, _ *inventory.Cluster) []missing {
+func needsDirectory(inv *inventory.Inventory, c *inventory.Cluster) []missing {
 	var out []missing
 	if inv.Platform.OIDC == nil {
 		out = append(out, missing{field: "platform.oidc", what: "a directory of people to ask", hint: "name its connector here"})
 	}
-	if class, _ := inv.Components[dex].Values["storageClass"].(string); class == "" && storageClass(inv) == "" {
+	if class, _ := inv.Components[dex].Values["storageClass"].(string); class == "" && storageClass(inv) == "" && !cloudVolumes(inv, c) {
 		out = append(out, missing{
 			field: "components." + dex + ".values.storageClass", what: "a storage class: local-path is off and none is named", hint: "name the site's own",
 		})

@@ -59,7 +59,7 @@ func TestMetricsValuesFollowTheInventory(t *testing.T) {
 	}, got["prometheus-agent"], "a node that is absent is not among them")
 	assert.Equal(t, map[string]any{
 		"clients": []any{OperatorName}, "tenants": []any{"test-workload"}, "silenceMinutes": 10, "retentionDays": 30,
-		"s3": map[string]any{"endpoint": "versitygw.versitygw.svc:7070", "region": "us-east-1", "bucket": "thanos", "serviceAuthority": true},
+		"s3": map[string]any{"endpoint": "versitygw.versitygw.svc:7070", "region": "us-east-1", "bucket": "thanos", "serviceAuthority": true, "siteAuthority": false},
 	}, got["thanos"])
 	assert.Equal(t, map[string]any{"tls": false}, got["node-exporter"])
 }

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -224,4 +225,97 @@ func TestSignIn(t *testing.T) {
 	}
 	assert.NotContains(t, names(releases(t, withBackups(site(t, optionals)), inventory.Workload)), dex, "it is the service cluster's")
 	assert.Empty(t, site(t, "platform: {size: small, "+signIn+"}").Issuer(), "a directory alone switches nothing on")
+}
+
+// The rules that the platform's own charts would break spare the optional ones too, which nobody guards.
+func TestOptionalNamespacesAreSpared(t *testing.T) {
+	t.Parallel()
+	inv := withBackups(site(t, optionals))
+	for cluster, want := range map[inventory.ClusterName][]any{
+		inventory.Service: {"cert-manager", "dex", "gateway-api", "velero"}, inventory.Workload: {"cert-manager", "gateway-api", "velero"},
+	} {
+		r := named(t, releases(t, inv, cluster), "gatekeeper-policies")
+		assert.Equal(t, want, r.Values["optionalNamespaces"])
+		manifest, err := r.Manifest()
+		require.NoError(t, err)
+		for _, o := range objects(t, manifest) {
+			match := o["spec"].(map[string]any)["match"].(map[string]any)
+			switch o["metadata"].(map[string]any)["name"] {
+			case "service-types":
+				assert.Subset(t, match["excludedNamespaces"], want)
+			case "protect":
+				assert.NotContains(t, match["namespaces"], "gateway-api")
+			}
+		}
+	}
+}
+
+// What has a port of the name "metrics" is scraped: Prometheus of its cluster may go there, and it lets Prometheus in.
+func TestMetricsOfOptionalComponents(t *testing.T) {
+	t.Parallel()
+	inv := withBackups(site(t, optionals))
+	for cluster, prometheus := range map[inventory.ClusterName]string{inventory.Service: "prometheus", inventory.Workload: "prometheus-agent"} {
+		list := releases(t, inv, cluster)
+		scraper, err := named(t, list, prometheus).Manifest()
+		require.NoError(t, err)
+		ports := map[string]any{}
+		for _, name := range optionalNames() {
+			if !slices.Contains(names(list), name) {
+				continue
+			}
+			manifest, err := named(t, list, name).Manifest()
+			require.NoError(t, err)
+			for _, o := range objects(t, manifest) {
+				for _, pod := range podSpecs(o) {
+					for _, c := range pod["containers"].([]any) {
+						given, _ := c.(map[string]any)["ports"].([]any)
+						for _, p := range given {
+							if p := p.(map[string]any); p["name"] == "metrics" {
+								ports[name] = p["containerPort"]
+							}
+						}
+					}
+				}
+			}
+			assert.True(t, lets(t, manifest, "ingress", prometheus, ports[name]), "%s lets %s in", name, prometheus)
+			assert.True(t, lets(t, scraper, "egress", name, ports[name]), "%s may go to %s", prometheus, name)
+			assert.False(t, lets(t, scraper, "egress", name, 5556.0), "and to nothing else there")
+			assert.Regexp(t, `names: \[[^]]*\b`+name+`\b`, scraper)
+		}
+		want := map[string]any{"cert-manager": 9402.0, "gateway-api": 8082.0, "velero": 8085.0}
+		if cluster == inventory.Service {
+			want["dex"] = 5558.0
+		}
+		assert.Equal(t, want, ports)
+	}
+}
+
+// lets says whether a NetworkPolicy of a manifest has a rule for a port and a namespace.
+func lets(t *testing.T, manifest, direction, namespace string, port any) bool {
+	t.Helper()
+	found := false
+	for _, o := range objects(t, manifest) {
+		if o["kind"] != "NetworkPolicy" {
+			continue
+		}
+		rules, _ := o["spec"].(map[string]any)[direction].([]any)
+		for _, r := range rules {
+			rule := r.(map[string]any)
+			peers, _ := rule[map[string]string{"ingress": "from", "egress": "to"}[direction]].([]any)
+			ports, _ := rule["ports"].([]any)
+			if !slices.ContainsFunc(ports, func(p any) bool { return p.(map[string]any)["port"] == port }) {
+				continue
+			}
+			for _, p := range peers {
+				selector, _ := p.(map[string]any)["namespaceSelector"].(map[string]any)
+				labels, _ := selector["matchLabels"].(map[string]any)
+				found = found || labels["kubernetes.io/metadata.name"] == namespace
+				expressions, _ := selector["matchExpressions"].([]any)
+				for _, e := range expressions {
+					found = found || slices.Contains(e.(map[string]any)["values"].([]any), any(namespace))
+				}
+			}
+		}
+	}
+	return found
 }

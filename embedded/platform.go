@@ -165,9 +165,9 @@ const ownStore = "versitygw.versitygw.svc:7070"
 func store(inv *inventory.Inventory, component string) map[string]any {
 	u := bucketUserNamed(component)
 	if o := inv.Platform.ObjectStorage; o != nil {
-		return map[string]any{"endpoint": o.Endpoint, "region": o.Region, "bucket": u.name(o.Buckets), "serviceAuthority": false}
+		return map[string]any{"endpoint": o.Endpoint, "region": o.Region, "bucket": u.name(o.Buckets), "serviceAuthority": false, "siteAuthority": o.CAFile != ""}
 	}
-	return map[string]any{"endpoint": "https://" + ownStore, "region": "us-east-1", "bucket": u.bucket, "serviceAuthority": true}
+	return map[string]any{"endpoint": "https://" + ownStore, "region": "us-east-1", "bucket": u.bucket, "serviceAuthority": true, "siteAuthority": false}
 }
 
 // volumeOrStore is store for what keeps its data on its own volume in size small, where a second copy would be a burden.
@@ -187,6 +187,9 @@ func storeKey(inv *inventory.Inventory, component string) Secret {
 	if o := inv.Platform.ObjectStorage; o != nil {
 		key := bucketUserNamed(component).key(&o.Credentials)
 		s.Values = map[string]SecretValue{"access": {From: key.Access}, "secret": {From: key.Secret}}
+		if o.CAFile != "" {
+			s.Values["ca.crt"] = SecretValue{File: o.CAFile}
+		}
 	}
 	return s
 }
@@ -212,13 +215,7 @@ func storeUsers() string {
 
 // needsStore says what a component lacks whose data has nowhere to go.
 func needsStore(inv *inventory.Inventory, c *inventory.Cluster) []missing {
-	if o := inv.Platform.ObjectStorage; o != nil {
-		if o.CAFile != "" {
-			return []missing{{
-				field: "platform.objectStorage.caFile", what: "an S3 whose certificate a public authority has signed: it can not be given another authority yet",
-				hint: "leave it out, with a certificate of a public authority there",
-			}}
-		}
+	if inv.Platform.ObjectStorage != nil {
 		return nil
 	}
 	if s3, ok := componentNamed("versitygw"); ok && s3.enabled(inv, c) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
@@ -27,9 +28,13 @@ const ownS3 = `platform:
     watchdog: {url: {env: DOG}}
 `
 
+// withAuthority is ownS3 with a certificate that no public authority has signed.
+var withAuthority = strings.Replace(ownS3, "    credentials:", "    caFile: ca.pem\n    credentials:", 1)
+
 // platforms are the shapes that a platform can have.
 func platforms() map[string]string {
-	return map[string]string{"small": "platform: {size: small}", "standard": "platform: {size: standard}", "large, with its own S3": ownS3 + "  size: large\n"}
+	return map[string]string{"small": "platform: {size: small}", "standard": "platform: {size: standard}", "large, with its own S3": ownS3 + "  size: large\n",
+		"with its own authority": withAuthority + "  size: standard\n"}
 }
 
 // The claim of the platform, at the level of what is asked for: a workload cluster gets what proves its tenant's name to
@@ -188,9 +193,7 @@ func TestWhatThePlatformNeeds(t *testing.T) {
 		"a gateway": {"platform: {size: small}\ncomponents: {ingest-gateway: {enabled: false}, prometheus-agent: {enabled: false}}", []string{
 			"components.fluentd: fluentd on the workload cluster needs the component ingest-gateway, which is off",
 		}},
-		"a public authority": {strings.Replace(ownS3, "    credentials:", "    caFile: ca.pem\n    credentials:", 1) + "components: {loki: {enabled: false}, thanos: {enabled: false}}\n", []string{
-			"platform.objectStorage.caFile: ingest-gateway on the service cluster needs an S3 whose certificate a public authority has signed: it can not be given another authority yet",
-		}},
+		"nothing more, with the site's own authority": {withAuthority, nil},
 		"nothing more":              {ownS3, nil},
 		"nothing, when it is off":   {"platform: {enabled: false}\ncomponents: {versitygw: {enabled: false}}", nil},
 		"a setting that is decided": {"platform: {size: small}\ncomponents: {loki: {values: {size: large}}}", []string{"components.loki.values.size: it follows from other parts of the inventory (`catamaran charts values loki` says which)"}},
@@ -247,7 +250,7 @@ func TestStoreOfTheSites(t *testing.T) {
 	t.Parallel()
 	inv := site(t, ownS3)
 	list := releases(t, inv, inventory.Service)
-	assert.Equal(t, map[string]any{"endpoint": "https://s3.example.org:9000", "region": "us-east-1", "bucket": "test-evidence", "serviceAuthority": false}, named(t, list, gateway).Values["s3"])
+	assert.Equal(t, map[string]any{"endpoint": "https://s3.example.org:9000", "region": "us-east-1", "bucket": "test-evidence", "serviceAuthority": false, "siteAuthority": false}, named(t, list, gateway).Values["s3"])
 	assert.Equal(t, "s3.example.org:9000", named(t, list, "thanos").Values["s3"].(map[string]any)["endpoint"], "Thanos wants no scheme")
 	assert.Equal(t, SecretValue{From: &inventory.Secret{Env: "LS"}}, storeKey(inv, "loki").Values["secret"])
 	assert.Equal(t, []any{
@@ -301,4 +304,62 @@ func TestDoor(t *testing.T) {
 	inv = site(t, "platform: {ingest: {address: ingest.example.org}}")
 	assert.Contains(t, doorCertificate(inv, inv.Clusters.Service).Certificate.DNSNames, "ingest.example.org")
 	assert.Empty(t, doorName(inv), "the address is a name already")
+}
+
+// All that speak to an S3 of the site's own believe the authority that the site names, and no public one then; without it, the public
+// ones; with the S3 that we bring, the service cluster's.
+func TestAuthorityOfTheStore(t *testing.T) {
+	t.Parallel()
+	authority := func(more, component, key string) (path any, mounted bool) {
+		r := named(t, releases(t, site(t, more), inventory.Service), component)
+		manifest, err := r.Manifest()
+		require.NoError(t, err)
+		var config map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(data(t, manifest, key)), &config))
+		walkMaps(config, func(m map[string]any) {
+			for _, name := range []string{"tls_ca_path", "caFile"} {
+				if m[name] != nil {
+					path = m[name]
+				}
+			}
+			if tls, ok := m["tls_config"].(map[string]any); ok {
+				path = tls["ca_file"]
+			}
+		})
+		for _, s := range r.Secrets {
+			if s.Name == component+"-s3" {
+				_, mounted = s.Values["ca.crt"]
+			}
+		}
+		return path, mounted
+	}
+	for component, key := range map[string]string{"loki": "loki.yaml", "thanos": "bucket.yaml", gateway: "gateway.yaml"} {
+		path, mounted := authority(withAuthority, component, key)
+		assert.Equal(t, "/etc/catamaran/s3/ca.crt", path, component)
+		assert.True(t, mounted, component)
+		path, mounted = authority(ownS3, component, key)
+		assert.Nil(t, path, component)
+		assert.False(t, mounted, component)
+	}
+	path, _ := authority("platform: {size: standard}", "loki", "loki.yaml")
+	assert.Equal(t, "/etc/catamaran/tls/ca.crt", path)
+
+	// where the file is read from, and that each container that needs it has it
+	inv := site(t, withAuthority)
+	assert.Equal(t, SecretValue{File: filepath.Join(inv.Dir, "ca.pem")}, storeKey(inv, "loki").Values["ca.crt"])
+	mounts := map[string]bool{}
+	for _, component := range []string{"loki", "thanos", gateway} {
+		manifest, err := named(t, releases(t, inv, inventory.Service), component).Manifest()
+		require.NoError(t, err)
+		for _, o := range objects(t, manifest) {
+			for _, pod := range podSpecs(o) {
+				for _, m := range pod["containers"].([]any)[0].(map[string]any)["volumeMounts"].([]any) {
+					if m.(map[string]any)["mountPath"] == "/etc/catamaran/s3" {
+						mounts[o["metadata"].(map[string]any)["name"].(string)] = true
+					}
+				}
+			}
+		}
+	}
+	assert.Equal(t, map[string]bool{"loki": true, gateway: true, "thanos-receive": true, "thanos-store": true, "thanos-compact": true}, mounts)
 }

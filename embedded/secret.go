@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
@@ -59,13 +60,64 @@ type SecretValue struct {
 	From *inventory.Secret `json:",omitempty"`
 	// File is a file of the site's own that is no secret, such as a certificate.
 	File string `json:",omitempty"`
+	// Form is a file of a program's own format with secrets of the site's in it.
+	Form *Form `json:",omitempty"`
 }
+
+// Form is a text in which "{{NAME}}" stands between double quotes for a secret of the site's own. What YAML and similar formats take
+// for more than itself there (" and \) is escaped.
+type Form struct {
+	Text   string
+	Blanks map[string]*inventory.Secret
+}
+
+// read returns what stands for a blank; secrets of more than one line are refused.
+func (f *Form) read(name string) (string, error) {
+	data, err := f.Blanks[name].Read("") // its path is absolute
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimRight(string(data), "\r\n")
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return "", fmt.Errorf("the secret %s is not one line of text", name)
+	}
+	return text, nil
+}
+
+// Secrets are what is filled in and must not be shown, as far as it can be read.
+func (f *Form) Secrets() []string {
+	if f == nil {
+		return nil
+	}
+	var out []string
+	for name := range f.Blanks {
+		if text, err := f.read(name); err == nil {
+			out = append(out, text, escaped(text))
+		}
+	}
+	return out
+}
+
+func (f *Form) fill() (string, error) {
+	pairs := []string{}
+	for _, name := range slices.Sorted(maps.Keys(f.Blanks)) {
+		text, err := f.read(name)
+		if err != nil {
+			return "", err
+		}
+		pairs = append(pairs, "{{"+name+"}}", escaped(text))
+	}
+	return strings.NewReplacer(pairs...).Replace(f.Text), nil
+}
+
+// escaped is a text as it stands between double quotes.
+func escaped(text string) string { return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) }
 
 // Check finds files and variables of the site's own that can not be read, whatever the vault holds.
 func (s Secret) Check() error {
 	for _, key := range slices.Sorted(maps.Keys(s.Values)) {
 		v := s.Values[key]
-		if v.From == nil && v.File == "" {
+		if v.From == nil && v.File == "" && v.Form == nil {
 			continue
 		}
 		if _, err := v.Resolve(nil); err != nil {
@@ -113,6 +165,12 @@ func (v SecretValue) Resolve(passwords map[string]string) (string, error) {
 			return "", err
 		}
 		out = string(data)
+	case v.Form != nil:
+		text, err := v.Form.fill()
+		if err != nil {
+			return "", err
+		}
+		out = text
 	case v.File != "":
 		data, err := os.ReadFile(v.File)
 		if err != nil {

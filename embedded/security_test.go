@@ -120,9 +120,56 @@ func TestGuardedNamespaces(t *testing.T) {
 	workload := values(inventory.Workload)
 	assert.Equal(t, []any{"fluentd", "gatekeeper-system", "kube-state-metrics", "node-exporter", "prometheus-agent", "trivy"}, workload["platformNamespaces"])
 	assert.Equal(t, []any{"kube-flannel", "local-path-storage", "metrics-server"}, workload["foundationNamespaces"])
+	assert.Empty(t, workload["optionalNamespaces"])
 	assert.Contains(t, values(inventory.Service)["platformNamespaces"], "loki")
 	assert.NotContains(t, values(inventory.Service)["platformNamespaces"], "fluentd")
 	assert.Equal(t, []string{"components.gatekeeper-policies: gatekeeper-policies on the service cluster needs the component gatekeeper, which is off",
 		"components.gatekeeper-policies: gatekeeper-policies on the workload cluster needs the component gatekeeper, which is off"},
 		refusals(t, Validate(site(t, "platform: {size: small}\ncomponents: {gatekeeper: {enabled: false}}"))))
+}
+
+// The service cluster's nodes ask a server, with a token that is in nobody's arguments; the workload cluster's have no way to it.
+func TestScannerServer(t *testing.T) {
+	t.Parallel()
+	for name, database := range map[string]string{"image": "example.org/db:1", "repository": "example.org/db:2"} {
+		inv := site(t, "platform: {size: small}\ncomponents: {trivy: {values: {database: {"+name+": \""+database+"\"}}}}")
+		r := named(t, releases(t, inv, inventory.Service), "trivy")
+		assert.Equal(t, []Secret{{Namespace: "trivy", Name: "trivy-server", Values: map[string]SecretValue{"token": {Password: "trivy-server"}}}}, r.Secrets, name)
+		manifest, err := r.Manifest()
+		require.NoError(t, err)
+		token := map[string]any{"name": "TRIVY_TOKEN", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "trivy-server", "key": "token"}}}
+		servers := 0
+		for _, o := range objects(t, manifest) {
+			for _, pod := range podSpecs(o) {
+				container := pod["containers"].([]any)[0].(map[string]any)
+				assert.Contains(t, container["env"], token, name)
+				if o["kind"] == "Deployment" {
+					servers++
+					assert.Equal(t, "server", container["args"].([]any)[0], name)
+					assert.Equal(t, name == "image", slices.Contains(container["args"].([]any), any("--skip-db-update")), name)
+					assert.Equal(t, true, pod["securityContext"].(map[string]any)["runAsNonRoot"], name)
+					continue
+				}
+				assert.Contains(t, container["args"], "--server=http://trivy.trivy.svc:4954", name)
+				assert.Equal(t, name == "image", hasVolume(pod, "database"), "%s: what archives of Java are looked up in", name)
+			}
+		}
+		assert.Equal(t, 1, servers, name)
+
+		r = named(t, releases(t, inv, inventory.Workload), "trivy")
+		assert.Empty(t, r.Secrets, name)
+		manifest, err = r.Manifest()
+		require.NoError(t, err)
+		assert.NotContains(t, manifest, "4954", name)
+		assert.NotContains(t, manifest, "TRIVY_TOKEN", name)
+	}
+	r := named(t, releases(t, site(t, "platform: {size: small}"), inventory.Service), "trivy")
+	assert.Empty(t, r.Secrets, "without a database there is no server")
+	manifest, err := r.Manifest()
+	require.NoError(t, err)
+	assert.NotContains(t, manifest, "kind: Deployment")
+}
+
+func hasVolume(pod map[string]any, name string) bool {
+	return slices.ContainsFunc(pod["volumes"].([]any), func(v any) bool { return v.(map[string]any)["name"] == name })
 }

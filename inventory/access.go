@@ -94,6 +94,9 @@ func (s *SSH) over(o *SSH) {
 	replace(&s.KeyPassphrase, o.KeyPassphrase)
 	replace(&s.Agent, o.Agent)
 	replace(&s.KnownHosts, o.KnownHosts)
+	if o.AuthorizedKeys != nil {
+		s.AuthorizedKeys = o.AuthorizedKeys
+	}
 	replace(&s.SudoPassword, o.SudoPassword)
 	replace(&s.ConnectTimeout, o.ConnectTimeout)
 	replace(&s.KeepAlive, o.KeepAlive)
@@ -228,7 +231,14 @@ func (d Duration) String() string { return time.Duration(d).String() }
 
 // Name is the provider's name in the inventory, such as onprem; empty without one.
 func (p Provider) Name() string {
-	if p.OnPrem != nil {
+	switch {
+	case p.OpenStack != nil:
+		return "openstack"
+	case p.VSphere != nil:
+		return "vsphere"
+	case p.External != nil:
+		return "external"
+	case p.OnPrem != nil:
 		return "onprem"
 	}
 	return ""

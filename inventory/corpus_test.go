@@ -17,7 +17,13 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the files of testdata with what comes out; read the diff")
 
-// variant is base.yaml with one place changed.
+// corpora are tables of variants, and the files that they are variants of.
+var corpora = []struct{ refuse, accept, base string }{
+	{"testdata/refuse.yaml", "testdata/accept.yaml", "testdata/base.yaml"},
+	{"testdata/refuse_machines.yaml", "testdata/accept_machines.yaml", "testdata/machines.yaml"},
+}
+
+// variant is a file with one place changed.
 type variant struct {
 	Name, Old, New string
 	Beyond         string   `yaml:",omitempty"` // why no schema can refuse it
@@ -55,9 +61,9 @@ func read1(t testing.TB, file string) []byte {
 	return data
 }
 
-func (c variant) text(t *testing.T) []byte {
+func (c variant) text(t *testing.T, file string) []byte {
 	t.Helper()
-	base := string(read1(t, "testdata/base.yaml"))
+	base := string(read1(t, file))
 	require.Contains(t, base, c.Old, "the place to change")
 	return []byte(strings.Replace(base, c.Old, c.New, 1))
 }
@@ -72,54 +78,60 @@ func report[E Error | Warning](list []E) []string {
 }
 
 func TestRefuse(t *testing.T) {
-	all := variants(t, "testdata/refuse.yaml")
 	schema := compiled(t)
-	require.Greater(t, len(all), 100)
-	for i, c := range all {
-		t.Run(c.Name, func(t *testing.T) {
-			inv, err := Parse(c.text(t), "inventory.yaml")
-			assert.Nil(t, inv)
-			var errs Errors
-			require.ErrorAs(t, err, &errs)
-			if *update {
-				all[i].Errors = report(errs)
-			} else {
-				assert.Equal(t, c.Errors, report(errs))
-			}
-			assert.NotContains(t, err.Error(), "CANARY", "a secret must not be shown")
-			assert.NotContains(t, err.Error(), "1234567", "a secret must not be shown")
-			refused := schema.Validate(instance(t, c.text(t)))
-			if c.Beyond != "" {
-				assert.NoError(t, refused, "the schema can refuse it after all")
-			} else {
-				assert.Error(t, refused, "the schema accepts what the parser refuses")
-			}
-		})
-	}
-	if *update {
-		save(t, "testdata/refuse.yaml", all)
+	for _, corpus := range corpora {
+		all := variants(t, corpus.refuse)
+		require.Greater(t, len(all), 50)
+		for i, c := range all {
+			t.Run(c.Name, func(t *testing.T) {
+				text := c.text(t, corpus.base)
+				inv, err := Parse(text, "inventory.yaml")
+				assert.Nil(t, inv)
+				var errs Errors
+				require.ErrorAs(t, err, &errs)
+				if *update {
+					all[i].Errors = report(errs)
+				} else {
+					assert.Equal(t, c.Errors, report(errs))
+				}
+				assert.NotContains(t, err.Error(), "CANARY", "a secret must not be shown")
+				assert.NotContains(t, err.Error(), "1234567", "a secret must not be shown")
+				refused := schema.Validate(instance(t, text))
+				if c.Beyond != "" {
+					assert.NoError(t, refused, "the schema can refuse it after all")
+				} else {
+					assert.Error(t, refused, "the schema accepts what the parser refuses")
+				}
+			})
+		}
+		if *update {
+			save(t, corpus.refuse, all)
+		}
 	}
 }
 
 func TestAccept(t *testing.T) {
-	all := variants(t, "testdata/accept.yaml")
 	schema := compiled(t)
-	require.NotEmpty(t, all)
-	for i, c := range all {
-		t.Run(c.Name, func(t *testing.T) {
-			_, warnings, err := read(c.text(t), "inventory.yaml", false)
-			require.NoError(t, err)
-			if *update {
-				all[i].Warnings = report(warnings)
-			} else {
-				assert.Equal(t, c.Warnings, report(warnings))
-			}
-			assert.NoError(t, schema.Validate(instance(t, c.text(t))))
-			again(t, c.text(t), schema)
-		})
-	}
-	if *update {
-		save(t, "testdata/accept.yaml", all)
+	for _, corpus := range corpora {
+		all := variants(t, corpus.accept)
+		require.NotEmpty(t, all)
+		for i, c := range all {
+			t.Run(c.Name, func(t *testing.T) {
+				text := c.text(t, corpus.base)
+				_, warnings, err := read(text, "inventory.yaml", false)
+				require.NoError(t, err)
+				if *update {
+					all[i].Warnings = report(warnings)
+				} else {
+					assert.Equal(t, c.Warnings, report(warnings))
+				}
+				assert.NoError(t, schema.Validate(instance(t, text)))
+				again(t, text, schema)
+			})
+		}
+		if *update {
+			save(t, corpus.accept, all)
+		}
 	}
 }
 
@@ -156,6 +168,17 @@ func TestFullFile(t *testing.T) {
 	golden(t, "testdata/full.shown.yaml", must(inv.YAML()))
 }
 
+func TestFullMachines(t *testing.T) {
+	t.Setenv("HOME", "/home/ops")
+	data := read1(t, "testdata/full_machines.yaml")
+	schema := compiled(t)
+	require.NoError(t, schema.Validate(instance(t, data)))
+	again(t, data, schema)
+	inv, err := Parse(data, "/site/inventory.yaml")
+	require.NoError(t, err)
+	golden(t, "testdata/full_machines.shown.yaml", must(inv.YAML()))
+}
+
 func TestBaseShown(t *testing.T) {
 	t.Parallel()
 	inv, err := Parse(read1(t, "testdata/base.yaml"), "/site/inventory.yaml")
@@ -182,7 +205,8 @@ func TestSchemaDescribes(t *testing.T) {
 	require.NoError(t, json.Unmarshal(must(Schema()), &s))
 	assert.Contains(t, s.Properties["bundle"].Description, "offline bundle")
 	assert.Contains(t, s.Defs["SSH"].Properties["user"].Description, "default root")
-	assert.Len(t, s.Defs, 35)
+	assert.Contains(t, s.Defs["OpenStackMachine"].Properties["server"].Description, "adopts an existing server", "types of every file")
+	assert.Len(t, s.Defs, 47)
 	for name, d := range s.Defs {
 		assert.Equal(t, false, d.AdditionalProperties, name)
 	}

@@ -303,6 +303,11 @@ func (d *decoder) missing(n *yaml.Node, t reflect.Type, at *place, set map[strin
 		if len(set) != 1 {
 			d.fail(n, at, "", "expected exactly one of %s", strings.Join(fieldNames(t), " and "))
 		}
+	case atMostOne:
+		if len(set) > 1 {
+			d.fail(n, at, "machines come from one place", "expected one of %s", either(fieldNames(t)))
+		}
+	case anyNumber:
 	}
 }
 

@@ -33,6 +33,7 @@ func (inv *Inventory) fill() assumed {
 	set(&m.WorkerMemoryMiB, 1024)
 	set(&m.DiskGiB, 10)
 	set(&m.ClockSkew, Duration(2*time.Second))
+	inv.expandPools()
 	for _, c := range inv.ClusterNames() {
 		inv.fillCluster(inv.Cluster(c))
 		inv.fillBackup(c)
@@ -65,8 +66,10 @@ func (inv *Inventory) fillCluster(c *Cluster) {
 		policy := c.Network.CNI == CNIFlannel
 		c.Network.NetworkPolicy = &policy
 	}
-	if c.Provider == (Provider{}) {
-		c.Provider.OnPrem = &OnPrem{}
+	inv.fillProvider(&c.Provider)
+	inv.fillCloud(c.Cloud)
+	for i := range c.Pools {
+		inv.fillSSH(c.Pools[i].SSH)
 	}
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
@@ -176,6 +179,36 @@ func (inv *Inventory) fillSecret(s *Secret) {
 
 // preset is the order of a release that names none; 0 is an order too.
 func (r *Release) preset() { r.Order = 100 }
+
+func (inv *Inventory) fillProvider(p *Provider) {
+	if *p == (Provider{}) {
+		p.OnPrem = &OnPrem{}
+	}
+	if o := p.OpenStack; o != nil {
+		o.Network.CIDR = canonical(o.Network.CIDR)
+	}
+	if o := p.VSphere; o != nil {
+		o.CAFile = inv.resolve(o.CAFile)
+	}
+	if o := p.External; o != nil && len(o.Command) > 0 && strings.Contains(o.Command[0], "/") {
+		o.Command[0] = inv.resolve(o.Command[0]) // a name without a slash is looked for in PATH
+	}
+}
+
+func (inv *Inventory) fillCloud(c *Cloud) {
+	if c == nil {
+		return
+	}
+	if o := c.OpenStack; o != nil {
+		o.CAFile = inv.resolve(o.CAFile)
+	}
+	if o := c.VSphere; o != nil {
+		o.CAFile = inv.resolve(o.CAFile)
+	}
+	for _, s := range c.secrets("") {
+		inv.fillSecret(s.secret)
+	}
+}
 
 // canonical is the one spelling of an address or a network that Kubernetes reports; IPv6 has many.
 func canonical(s string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"unicode/utf8"
@@ -16,7 +17,7 @@ import (
 // YAML is the inventory as a file that parses to the same inventory: in the types' order, paths absolute, and with the
 // defaults if it was parsed. Secrets are named by their place only, as in any inventory.
 func (inv *Inventory) YAML() ([]byte, error) {
-	n, err := encode(reflect.ValueOf(*inv))
+	n, err := encode(reflect.ValueOf(inv.asFile()))
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +36,7 @@ func (inv *Inventory) JSON() ([]byte, error) {
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(inv); err != nil {
+	if err := e.Encode(inv.asFile()); err != nil {
 		return nil, err
 	}
 	// YAML readers refuse some characters that JSON writes as they are; both understand them as escapes
@@ -43,6 +44,31 @@ func (inv *Inventory) JSON() ([]byte, error) {
 		r, _ := utf8.DecodeRune(c)
 		return fmt.Appendf(nil, `\u%04x`, r)
 	}), nil
+}
+
+// asFile is the inventory with the nodes that the file lists: those of the pools come back when it is read.
+func (inv *Inventory) asFile() Inventory {
+	out := *inv
+	for _, c := range []**Cluster{&out.Clusters.Service, &out.Clusters.Workload} {
+		if *c == nil {
+			continue
+		}
+		listed := (*c).asListed()
+		if len(listed) == len((*c).Nodes) {
+			continue
+		}
+		written := **c
+		if written.Nodes = listed; len(listed) == 0 {
+			written.Nodes = nil
+		}
+		*c = &written
+	}
+	return out
+}
+
+// asListed are the nodes that the file lists.
+func (c *Cluster) asListed() []Node {
+	return slices.DeleteFunc(slices.Clone(c.Nodes), func(n Node) bool { return n.Pool != "" })
 }
 
 var unprintable = regexp.MustCompile(`[\x{7f}-\x{9f}\x{feff}\x{fffe}\x{ffff}]`)

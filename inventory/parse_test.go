@@ -236,7 +236,7 @@ func TestSecretRead(t *testing.T) {
 // FuzzParse: no panic, bounded time, and whatever parses is shown as a file that parses to the same. The input is tried
 // as a whole file and as the values of a component, where anything goes.
 func FuzzParse(f *testing.F) {
-	for _, file := range []string{"testdata/base.yaml", "testdata/full.yaml"} {
+	for _, file := range []string{"testdata/base.yaml", "testdata/full.yaml", "testdata/machines.yaml", "testdata/full_machines.yaml"} {
 		f.Add(read1(f, file))
 	}
 	for _, values := range []string{

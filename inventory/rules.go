@@ -61,6 +61,8 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 	"effect":     {enum: []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}},
 	"cluster":    {enum: []string{string(Service), string(Workload)}},
 
+	"antiAffinity": {enum: []string{string(AntiAffinityNone), string(AntiAffinitySoft), string(AntiAffinityHard)}},
+
 	"claim": {enum: []string{"email", "preferred_username", "name", "sub"}},
 	"size":  {enum: []string{string(Small), string(Standard), string(Large)}},
 
@@ -93,10 +95,15 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 	"maxPods":   {expected: "1 to 253", min: 1, max: 253, hint: "each node gets a /24 of the pods' network"},
 	"days":      {expected: "1 to 36500 days", min: 1, max: 36500},
 	"order":     {expected: "0 to 1000", min: 0, max: 1000},
+	"count":     {expected: "0 to 1000", min: 0, max: 1000},
+	"prefix":    {expected: "1 to 128 bits", min: 1, max: 128},
 	"interface": {expected: "a network interface's name", pattern: exactly(`[^\s/:]{1,15}`)},
 
 	"httpsHost": {
 		expected: "https:// and a host, and perhaps a port", pattern: exactly(`https://(` + hostName + `|` + ipv4 + `|\[` + ipv6 + `\])(:[0-9]{1,5})?`), most: 300,
+	},
+	"url": {
+		expected: "an http:// or https:// address", pattern: exactly(`https?://(` + hostName + `|` + ipv4 + `|\[` + ipv6 + `\])(:[0-9]{1,5})?(/[^\s?#]*)?`), most: 300,
 	},
 	"hostPort": {
 		expected: "host:port", pattern: exactly(`(` + hostName + `|` + ipv4 + `|\[` + ipv6 + `\]):[0-9]{1,5}`), most: 300,
@@ -118,6 +125,13 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a constant table
 		expected: "SHA256:... or a public key",
 		pattern:  exactly(`SHA256:[A-Za-z0-9+/]{43}|(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( [^\r\n]*)?`),
 		hint:     "`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the machine shows it", check: checkHostKey,
+	},
+	"publicKey": {
+		expected: "a public key, such as a line of ~/.ssh/id_ed25519.pub",
+		pattern:  exactly(`(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( [^\r\n]*)?`), quiet: true, check: checkHostKey,
+	},
+	"thumbprint": {
+		expected: "a SHA-256 thumbprint, 64 digits in hex with or without colons", pattern: exactly(`[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}`),
 	},
 	"recipient": {expected: "an age public key (age1...)", pattern: exactly(`age1[a-z0-9]{58}`), quiet: true, check: checkRecipient},
 
@@ -316,6 +330,7 @@ const (
 	anyNumber choice = iota
 	atLeastOne
 	exactlyOne
+	atMostOne
 )
 
 func choiceOf(t reflect.Type) choice {
@@ -324,6 +339,8 @@ func choiceOf(t reflect.Type) choice {
 		return atLeastOne
 	case reflect.TypeFor[Secret]():
 		return exactlyOne
+	case reflect.TypeFor[Provider]():
+		return atMostOne
 	}
 	return anyNumber
 }

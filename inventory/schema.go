@@ -2,24 +2,25 @@ package inventory
 
 import (
 	"bytes"
-	_ "embed" // the source of the types, for its comments
+	"embed" // the source of the types, for its comments
 	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"reflect"
+	"slices"
 	"strings"
 )
 
-//go:embed types.go
-var source string
+//go:embed types.go pools.go openstack.go vsphere.go external.go cloud.go
+var typeSources embed.FS
 
 // Schema is the JSON schema (2020-12) of an inventory file. It is made from the types, their comments and the rules that
 // the parser follows. What one value can not tell (a name given twice, networks that overlap, files that are missing)
 // and what a pattern can not say (a checksum, an address family) only the parser knows.
 func Schema() ([]byte, error) {
-	docs, err := comments(source)
+	docs, err := comments()
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +78,10 @@ func (g *schemaMaker) structure(t reflect.Type) {
 		s["anyOf"] = eachSet(fieldNames(t))
 	case exactlyOne:
 		s["oneOf"] = eachSet(fieldNames(t))
+	case atMostOne:
+		set := eachSet(fieldNames(t))
+		s["oneOf"] = append(slices.Clone(set), map[string]any{"not": map[string]any{"anyOf": set}})
+	case anyNumber:
 	}
 }
 
@@ -185,13 +190,28 @@ func describe(s map[string]any, doc string) {
 	}
 }
 
-// comments reads the comments of types and fields out of Go source.
-func comments(source string) (map[string]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "types.go", source, parser.ParseComments)
+// comments reads the comments of types and fields out of their Go source.
+func comments() (map[string]string, error) {
+	files, err := typeSources.ReadDir(".")
 	if err != nil {
-		return nil, fmt.Errorf("the embedded source of the types: %w", err)
+		return nil, err
 	}
 	out := map[string]string{}
+	for _, f := range files {
+		source, err := typeSources.ReadFile(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), f.Name(), source, parser.ParseComments)
+		if err != nil {
+			return nil, fmt.Errorf("the embedded source of the types: %w", err)
+		}
+		commentsOf(file, out)
+	}
+	return out, nil
+}
+
+func commentsOf(file *ast.File, out map[string]string) {
 	for _, d := range file.Decls {
 		decl, ok := d.(*ast.GenDecl)
 		if !ok {
@@ -212,7 +232,6 @@ func comments(source string) (map[string]string, error) {
 			}
 		}
 	}
-	return out, nil
 }
 
 // sentence joins the comment above a field and the one behind it.

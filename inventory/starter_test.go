@@ -63,6 +63,39 @@ func TestStarterCommentsAreTrue(t *testing.T) {
 	assert.Equal(t, "umea-evidence", inv.Platform.ObjectStorage.Buckets.Evidence)
 }
 
+// TestStarterMachinesAreTrue: the examples of providers that make machines parse in place of a cluster's provider and nodes.
+func TestStarterMachinesAreTrue(t *testing.T) {
+	t.Parallel()
+	text, err := Starter(StarterOptions{"umea", 1, 0})
+	require.NoError(t, err)
+	listed := regexp.MustCompile(`(?ms)^    provider:\n.*?(^  # The workload)`)
+	for marks, check := range map[string]func(*Cluster){
+		"##": func(c *Cluster) {
+			assert.Equal(t, "umea", c.Provider.OpenStack.Cloud)
+			assert.Equal(t, "m1.xlarge", c.Nodes[2].OpenStack.Flavor)
+		},
+		"###": func(c *Cluster) { assert.Equal(t, 8192, c.Provider.VSphere.Machine.MemoryMiB) },
+	} {
+		var example string
+		for _, m := range regexp.MustCompile(`(?m)^  `+marks+`(  .*)$`).FindAllStringSubmatch(string(text), -1) {
+			example += "  " + m[1] + "\n"
+		}
+		require.NotEmpty(t, example)
+		require.True(t, listed.Match(text))
+		changed := listed.ReplaceAllString(string(text), example+"$1")
+		inv, warnings, err := read([]byte(changed), "inventory.yaml", false)
+		require.NoError(t, err, "%s", changed)
+		c := inv.Clusters.Service
+		require.Len(t, c.Nodes, 3)
+		assert.Equal(t, "sc-worker-2", c.Nodes[2].Name)
+		assert.Equal(t, EndpointNode, c.Endpoint.Mode, "its address is known when the machine is there")
+		for _, w := range warnings {
+			assert.NotContains(t, w.Field, "provider")
+		}
+		check(c)
+	}
+}
+
 func TestStarterRefuses(t *testing.T) {
 	t.Parallel()
 	for _, o := range []StarterOptions{{"Umea", 1, 1}, {"", 1, 1}, {"umea", 0, 1}, {"umea", 10, 1}, {"umea", 1, -1}, {"umea", 1, 100}} {

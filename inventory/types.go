@@ -77,6 +77,9 @@ type SSH struct {
 	KnownHosts string `json:"knownHosts,omitempty" check:"path"`
 	// Jump hosts are passed in order, the first is dialled directly.
 	Jump []JumpHost `json:"jump,omitzero"`
+	// AuthorizedKeys are public keys that a machine lets in which a provider makes, beside that of KeyFile or, without a key file,
+	// those that the agent holds then.
+	AuthorizedKeys []string `json:"authorizedKeys,omitzero" check:"each=publicKey"`
 	// SudoPassword is given to sudo where the login user is not root and sudo asks for one.
 	SudoPassword *Secret `json:"sudoPassword,omitempty"`
 	// ConnectTimeout bounds dialling and the handshake. Default 10s.
@@ -162,8 +165,13 @@ type Cluster struct {
 	Network  Network  `json:"network" check:"required"`
 	Provider Provider `json:"provider,omitzero"`
 	// SSH overrides single fields of the site's.
-	SSH   *SSH   `json:"ssh,omitempty"`
+	SSH *SSH `json:"ssh,omitempty"`
+	// Nodes are single machines. Once read, those of the pools follow them; a file that is written holds the pools only.
 	Nodes []Node `json:"nodes,omitzero"`
+	// Pools are nodes that are alike: each stands for count nodes, NAME-1 to NAME-count. Only where the provider makes machines.
+	Pools []Pool `json:"pools,omitzero"`
+	// Cloud is how the cluster's own controllers reach its provider's API; only where the provider has one.
+	Cloud *Cloud `json:"cloud,omitempty"`
 
 	APIServer  APIServer  `json:"apiServer,omitzero"`
 	Encryption Encryption `json:"encryption,omitzero"`
@@ -217,9 +225,12 @@ type Network struct {
 	NetworkPolicy *bool `json:"networkPolicy,omitempty"`
 }
 
-// Provider says where machines come from; without a field, onprem.
+// Provider says where machines come from: one of these. Default: onprem.
 type Provider struct {
-	OnPrem *OnPrem `json:"onprem,omitempty"`
+	OnPrem    *OnPrem    `json:"onprem,omitempty"`
+	OpenStack *OpenStack `json:"openstack,omitempty"`
+	VSphere   *VSphere   `json:"vsphere,omitempty"`
+	External  *External  `json:"external,omitempty"`
 }
 
 // OnPrem adopts machines that are listed with their addresses.
@@ -249,8 +260,9 @@ type Node struct {
 	// Name is the Kubernetes node name, an RFC 1123 subdomain; unique in the site.
 	Name string `json:"name" check:"required,node"`
 	Role Role   `json:"role" check:"required,role"`
-	// Address is the IP address of the node; SSH and Kubernetes both use it.
-	Address string `json:"address" check:"required,address"`
+	// Address is the IP address of the node; SSH and Kubernetes both use it. A provider that makes machines gives one where
+	// the inventory names none; onprem needs it.
+	Address string `json:"address,omitempty" check:"address"`
 	// HostKey pins the SSH host key: "SHA256:..." or an authorized_keys style public key.
 	HostKey string            `json:"hostKey,omitempty" check:"hostKey"`
 	State   NodeState         `json:"state,omitempty" check:"state"` // default present
@@ -258,6 +270,17 @@ type Node struct {
 	Labels  map[string]string `json:"labels,omitzero" check:"key=labelKey,each=labelValue"`
 	// Taints replace kubeadm's own on this node; an empty list leaves a control plane schedulable.
 	Taints *[]Taint `json:"taints,omitempty"`
+	// OpenStack and VSphere override single fields of the provider's machine defaults, for this node.
+	OpenStack *OpenStackMachine `json:"openstack,omitempty"`
+	VSphere   *VSphereMachine   `json:"vsphere,omitempty"`
+	// External is handed to an external provider as it is.
+	External map[string]any `json:"external,omitzero"`
+
+	// Pool is the pool that the node came from; empty for one that is listed. Not part of the file.
+	Pool string `json:"-"`
+	// Leaving says that its machine is deleted once it has left the cluster: nobody may count on its address any more. Not part of
+	// the file.
+	Leaving bool `json:"-"`
 }
 
 // Taint is a Kubernetes taint.

@@ -19,6 +19,7 @@ type validator struct {
 
 // fail reports a field, unless the decoder refused it, something in it or something around it: the rest would be an echo.
 func (v *validator) fail(field, hint, format string, args ...any) {
+	field = v.inv.written(field)
 	if !v.broken(field) && len(v.errs) < maxErrors {
 		v.errs = append(v.errs, v.inv.Errorf(field, hint, format, args...))
 	}
@@ -65,9 +66,11 @@ func (v *validator) validate() {
 	for _, c := range inv.ClusterNames() {
 		v.nodes(c, inv.Cluster(c), seen)
 	}
+	v.pools(seen)
 	for _, c := range inv.ClusterNames() {
 		v.cluster(c, inv.Cluster(c), seen)
 	}
+	v.machines()
 	v.networks()
 	v.skew()
 	v.firewall()

@@ -16,6 +16,10 @@ func (v *validator) nodes(name ClusterName, c *Cluster, seen *seen) {
 	v.ssh("clusters."+string(name)+".ssh", c.SSH)
 	for i := range c.Nodes {
 		n, f := &c.Nodes[i], fmt.Sprintf("clusters.%s.nodes[%d]", name, i)
+		if n.Pool != "" {
+			v.login(name, n, v.inv.written(f), seen.logins)
+			continue // the rest is checked once, of the pool
+		}
 		v.once(seen.names, n.Name, f, f+".name", "%s is also the name of %s")
 		v.once(seen.addresses, n.Address, f, f+".address", "%s is also the address of %s")
 		if first, twice := seen.keys[n.HostKey]; twice && n.HostKey != "" {
@@ -25,16 +29,7 @@ func (v *validator) nodes(name ClusterName, c *Cluster, seen *seen) {
 		}
 		v.ssh(f+".ssh", n.SSH)
 		v.login(name, n, f, seen.logins)
-		if n.Taints == nil {
-			continue
-		}
-		taints := map[string]string{}
-		for j, t := range *n.Taints {
-			tf := fmt.Sprintf("%s.taints[%d]", f, j)
-			if t.Key != "" {
-				v.once(taints, t.Key+":"+t.Effect, tf, tf, "the taint %s is also %s")
-			}
-		}
+		v.taints(f, n.Taints)
 	}
 }
 
@@ -82,13 +77,14 @@ func (v *validator) login(name ClusterName, n *Node, node string, reported map[s
 func (v *validator) cluster(name ClusterName, c *Cluster, seen *seen) {
 	f := "clusters." + string(name)
 	planes := c.ControlPlanes()
+	broken := v.broken(f+".nodes") || v.broken(f+".pools")
 	switch {
-	case len(planes) == 0:
+	case len(planes) == 0 && !v.broken(f+".pools"):
 		v.fail(f+".nodes", "", "the cluster has no control plane")
-	case len(planes)%2 == 0 && !v.broken(f+".nodes"):
+	case len(planes)%2 == 0 && !broken:
 		v.warn(f+".nodes", "use one more or one less", "%d control planes tolerate no more failures than %d", len(planes), len(planes)-1)
 	}
-	if !v.broken(f+".nodes") && len(planes) > 0 {
+	if !broken && len(planes) > 0 {
 		v.endpoint(f+".endpoint", c, planes, seen)
 	}
 	v.family(f, c)
@@ -109,6 +105,12 @@ func (v *validator) bringsNetwork(c ClusterName) bool {
 
 func (v *validator) endpoint(f string, c *Cluster, planes []Node, seen *seen) {
 	e := c.Endpoint
+	if e.Address == "" && e.Mode == EndpointNode && len(planes) == 1 {
+		if e.Port != 6443 {
+			v.fail(f+".port", "", "the API server listens on 6443, found %d", e.Port)
+		}
+		return // known when the machine is there; where nobody makes it, the control plane's own error says so
+	}
 	if e.Address == "" {
 		v.fail(f+".address", "a free address of the nodes' network for the VIP, or that of a load balancer", "%d control planes need an endpoint address", len(planes))
 		return
@@ -166,6 +168,9 @@ func (v *validator) family(f string, c *Cluster) {
 		}
 	}
 	check(f+".network.serviceCIDR", c.Network.ServiceCIDR)
+	if o := c.Provider.OpenStack; o != nil {
+		check(f+".provider.openstack.network.cidr", o.Network.CIDR)
+	}
 	check(f+".endpoint.address", c.Endpoint.Address)
 	for i, n := range c.Nodes {
 		check(fmt.Sprintf("%s.nodes[%d].address", f, i), n.Address)
@@ -206,21 +211,29 @@ func (v *validator) networks() {
 		field  string
 		prefix netip.Prefix
 	}
-	var all []cidr
+	var all, machines []cidr // those of machines hold machines' addresses
 	for _, name := range v.inv.ClusterNames() {
-		n := v.inv.Cluster(name).Network
-		for _, x := range []struct{ key, value string }{{"podCIDR", n.PodCIDR}, {"serviceCIDR", n.ServiceCIDR}} {
+		c := v.inv.Cluster(name)
+		values := []struct{ key, value string }{{"network.podCIDR", c.Network.PodCIDR}, {"network.serviceCIDR", c.Network.ServiceCIDR}}
+		if o := c.Provider.OpenStack; o != nil {
+			values = append(values, struct{ key, value string }{"provider.openstack.network.cidr", o.Network.CIDR})
+		}
+		for i, x := range values {
 			p, err := netip.ParsePrefix(x.value)
 			if err != nil {
 				continue
 			}
-			f := "clusters." + string(name) + ".network." + x.key
-			for _, o := range all {
+			f := "clusters." + string(name) + "." + x.key
+			for _, o := range slices.Concat(all, machines) {
 				if o.prefix.Overlaps(p) {
 					v.fail(f, "all networks of a site must be apart", "%s overlaps %s (%s)", x.value, o.field, o.prefix)
 				}
 			}
-			all = append(all, cidr{f, p})
+			if i < 2 {
+				all = append(all, cidr{f, p})
+			} else {
+				machines = append(machines, cidr{f, p})
+			}
 		}
 	}
 	check := func(field, address string) {
@@ -246,10 +259,9 @@ func (v *validator) networks() {
 	for _, name := range v.inv.ClusterNames() {
 		f, c := "clusters."+string(name), v.inv.Cluster(name)
 		jumps(f+".ssh", c.SSH)
-		for i, n := range c.Nodes {
-			nf := fmt.Sprintf("%s.nodes[%d]", f, i)
-			check(nf+".address", n.Address)
-			jumps(nf+".ssh", n.SSH)
+		for _, m := range c.machines(name) {
+			check(m.field+".address", m.node.Address)
+			jumps(m.field+".ssh", m.node.SSH)
 		}
 		if c.Endpoint.Mode != EndpointNode {
 			check(f+".endpoint.address", c.Endpoint.Address)

@@ -28,6 +28,8 @@ type WantedFile struct {
 	Content string
 	// Restart names the unit that must restart when the file changed.
 	Restart string
+	// AtStart says that the API server reads the file only when it starts.
+	AtStart bool
 }
 
 // Placement is where a program of the bundle is installed. Program names are those of the bundle.
@@ -129,12 +131,12 @@ func Desired(in DesiredInput) (Node, error) {
 			in.Authentication = kubeadm.Authentication()
 		}
 		n.Files = append(n.Files,
-			WantedFile{Path: kubeadm.AuditPolicyFile, Mode: 0o600, Content: in.AuditPolicy},
+			WantedFile{Path: kubeadm.AuditPolicyFile, Mode: 0o600, Content: in.AuditPolicy, AtStart: true},
 			WantedFile{Path: kubeadm.AuthenticationFile, Mode: 0o600, Content: in.Authentication},
 		)
 		if kubeadm.Guarded(in.Inventory, in.Inventory.Cluster(in.Cluster)) {
 			n.Files = append(n.Files,
-				WantedFile{Path: kubeadm.AdmissionFile, Mode: 0o600, Content: kubeadm.AdmissionConfiguration()},
+				WantedFile{Path: kubeadm.AdmissionFile, Mode: 0o600, Content: kubeadm.AdmissionConfiguration(), AtStart: true},
 				WantedFile{Path: kubeadm.AdmissionGuardFile, Mode: 0o600, Content: kubeadm.AdmissionGuard(in.Inventory)},
 			)
 		}

@@ -30,6 +30,37 @@ type FileChange struct {
 	Content string
 	Before  string // what is there now, where it is known
 	Exists  bool
+	// AtStart says that the API server reads the file only when it starts.
+	AtStart bool
+}
+
+// Unread are the files that a running API server can not have read as they must be: they differ, or were written after it
+// started. Why says it of the first.
+func Unread(want Node, f *Facts) (files []FileChange, why string) {
+	for _, w := range want.Files {
+		if !w.AtStart {
+			continue
+		}
+		have, ok := f.Files[w.Path]
+		reason := ""
+		switch {
+		case !same(w, have):
+			reason = w.Path + " differs"
+		case !f.APIServerStarted.IsZero() && f.Written[w.Path].After(f.APIServerStarted):
+			reason = w.Path + " was written after the API server started"
+		default:
+			continue
+		}
+		if why == "" {
+			why = reason
+		}
+		files = append(files, FileChange{Path: w.Path, Mode: w.Mode, Content: w.Content, Before: have.Content, Exists: ok, AtStart: true})
+	}
+	return files, why
+}
+
+func same(w WantedFile, have File) bool {
+	return have.SHA256 == SHA256(w.Content) && sameMode(have.Mode, w.Mode)
 }
 
 // moduleAvailable is a module that can be loaded and is not.
@@ -41,10 +72,10 @@ func Diff(want Node, f *Facts) Changes {
 	restart := map[string]bool{}
 	for _, w := range want.Files {
 		have, ok := f.Files[w.Path]
-		if ok && have.SHA256 == SHA256(w.Content) && sameMode(have.Mode, w.Mode) {
+		if ok && same(w, have) {
 			continue
 		}
-		c.Files = append(c.Files, FileChange{Path: w.Path, Mode: w.Mode, Content: w.Content, Before: have.Content, Exists: ok})
+		c.Files = append(c.Files, FileChange{Path: w.Path, Mode: w.Mode, Content: w.Content, Before: have.Content, Exists: ok, AtStart: w.AtStart})
 		if w.Restart != "" && f.Units[w.Restart].Active == "active" {
 			restart[w.Restart] = true
 		}

@@ -44,6 +44,10 @@ type Facts struct {
 	Firewall string `json:"firewall,omitempty"`
 	// Files holds every path asked for that exists.
 	Files map[string]File `json:"files"`
+	// Written says when those of them that the API server reads at its start were written last, by the machine's clock.
+	Written map[string]time.Time `json:"written,omitempty"`
+	// APIServerStarted is when the running API server began, by the machine's clock; zero: none runs.
+	APIServerStarted time.Time `json:"apiServerStarted,omitzero"`
 	// Peers says of each address:port asked for whether a TCP connection got an answer (open or refused both count): "open", "refused", "timeout".
 	Peers map[string]string `json:"peers,omitempty"`
 

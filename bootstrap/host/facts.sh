@@ -1,12 +1,12 @@
 # Prints what is true on this machine, and changes nothing. Plain POSIX shell; each answer is a line of
 # KEY<TAB>VALUE or a block "<KEY" ... ">KEY" whose lines are text of their own.
-# The caller puts these variables before it: Q_FILES Q_CONTENT Q_SYSCTLS Q_MODULES Q_UNITS Q_PEERS (newline separated).
+# The caller puts these variables before it: Q_FILES Q_CONTENT Q_ATSTART Q_SYSCTLS Q_MODULES Q_UNITS Q_PEERS (newline separated).
 T="$(printf '\t')"
 NL='
 '
 say() { printf '%s\t%s\n' "$1" "$2"; }
 block() { printf '<%s\n' "$1"; cat; printf '\n>%s\n' "$1"; }
-first() { read -r REPLY < "$1" 2>/dev/null || REPLY=; }
+first() { { read -r REPLY < "$1"; } 2>/dev/null || REPLY=; } # a process may be gone meanwhile
 
 say clock "$(date -u +%s.%N)"
 first /proc/sys/kernel/hostname; say hostname "$REPLY"
@@ -24,6 +24,21 @@ block swaps < /proc/swaps 2>/dev/null
 ip -o addr show 2>/dev/null | block addresses
 ip -o link show 2>/dev/null | block links
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | block listeners
+if [ -n "$Q_ATSTART" ]; then
+  for p in /proc/[0-9]*; do
+    first "$p/comm"
+    [ "$REPLY" = kube-apiserver ] || continue
+    first "$p/stat"
+    # the 22nd word: when it began, in hundredths of a second since the machine's start
+    # shellcheck disable=SC2086
+    set -- $REPLY
+    [ $# -gt 22 ] || continue
+    shift 21
+    # this before the clock: on a busy machine the server then seems younger than it is, never older than a file that it has read
+    first /proc/uptime
+    say apiServer "$(date -u +%s.%N)$T${REPLY%% *}$T$1"
+  done
+fi
 
 IFS="$NL"
 for s in $Q_SYSCTLS; do
@@ -54,6 +69,7 @@ if [ -n "$present" ]; then
   # shellcheck disable=SC2086
   sha256sum $present | block sums
 fi
+for f in $Q_ATSTART; do [ -f "$f" ] && say written "$f$T$(date -u -r "$f" +%s.%N)"; done
 for f in $Q_CONTENT; do
   [ -f "$f" ] && [ "$(stat -L -c %s "$f")" -le 65536 ] && { printf '<content %s\n' "$f"; base64 "$f"; printf '>content\n'; }
 done

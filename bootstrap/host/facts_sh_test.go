@@ -17,7 +17,7 @@ func query(dir string) Query {
 	return Query{
 		Files: []string{"/etc/passwd", "/no/such/file", filepath.Join(dir, "it's here")}, Content: []string{filepath.Join(dir, "shown"), filepath.Join(dir, "large")},
 		Sysctls: []string{"net.ipv4.ip_forward", "no.such.sysctl"}, Modules: []string{"overlay", "no_such_module"},
-		Units: []string{"containerd.service"}, Peers: []string{"127.0.0.1:1"},
+		Units: []string{"containerd.service"}, Peers: []string{"127.0.0.1:1"}, AtStart: []string{filepath.Join(dir, "shown"), "/no/such/file"},
 	}
 }
 
@@ -38,6 +38,15 @@ func TestFactsOfThisMachine(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "it's here"), []byte("x"), 0o640))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "shown"), []byte("<sums\n>content\nend\tok\n\x00"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "large"), make([]byte, 65537), 0o600))
+	// a stand-in for an API server: a process of its name
+	server := filepath.Join(dir, "kube-apiserver")
+	sleep, err := exec.LookPath("sleep")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(sleep, server)) // a copy may be busy: other tests start programs meanwhile
+	process := &exec.Cmd{Path: server, Args: []string{"sleep", "3600"}}
+	require.NoError(t, process.Start())
+	began := time.Now()
+	t.Cleanup(func() { _, _ = process.Process.Kill(), process.Wait() })
 	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash", "--posix"}} {
 		c := exec.Command(shell[0], append(shell[1:], "-c", Script(query(dir)))...)
 		var stderr bytes.Buffer
@@ -66,6 +75,11 @@ func TestFactsOfThisMachine(t *testing.T) {
 		require.Empty(t, f.Files[filepath.Join(dir, "large")].Content, "too large to show")
 		require.NotEmpty(t, f.Files[filepath.Join(dir, "large")].SHA256)
 		require.NotContains(t, f.Files, "/no/such/file")
+		require.WithinDuration(t, began, f.APIServerStarted, time.Minute)
+		written, err := os.Stat(filepath.Join(dir, "shown"))
+		require.NoError(t, err)
+		require.Len(t, f.Written, 1)
+		require.WithinDuration(t, written.ModTime(), f.Written[filepath.Join(dir, "shown")], time.Millisecond)
 	}
 }
 

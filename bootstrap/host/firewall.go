@@ -56,7 +56,10 @@ func Firewall(inv *inventory.Inventory, c inventory.ClusterName) (rules, stamp s
 		f.family, f.kind = "ip6", "ipv6_addr"
 	}
 	for _, n := range spec.Nodes {
-		f.nodes = append(f.nodes, n.Address)
+		// rules that still name a machine which is deleted in the same apply would have to change again in the next
+		if n.Address != "" && !n.Leaving {
+			f.nodes = append(f.nodes, n.Address)
+		}
 	}
 	if spec.Endpoint.Mode == inventory.EndpointVIP {
 		f.nodes = append(f.nodes, spec.Endpoint.Address)

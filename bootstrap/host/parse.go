@@ -124,13 +124,18 @@ func (p *parser) line(k, v string) error {
 	case "end":
 		p.whole = true
 	case "clock":
-		sec, nsec, _ := strings.Cut(v, ".")
-		s, err := strconv.ParseInt(sec, 10, 64)
-		if err != nil {
-			return err
+		var err error
+		f.Clock, err = moment(v)
+		return err
+	case "written":
+		at, err := moment(b)
+		if f.Written == nil {
+			f.Written = map[string]time.Time{}
 		}
-		n, _ := strconv.ParseInt(nsec, 10, 64) // busybox's date prints no digits here
-		f.Clock = time.Unix(s, n).UTC()
+		f.Written[a] = at
+		return err
+	case "apiServer":
+		return p.apiServer(a, b)
 	case "cpus":
 		f.CPUs, _ = strconv.Atoi(v) // absent on exotic kernels: preflight then says 0
 	case "memoryKiB":
@@ -142,6 +147,41 @@ func (p *parser) line(k, v string) error {
 		_, err := fmt.Sscan(v, &size, &free)
 		f.DiskGiB, f.DiskFree = size>>20, free>>20
 		return err
+	}
+	return nil
+}
+
+// moment reads seconds since 1970 with a fraction, as date prints them; busybox's prints none.
+func moment(v string) (time.Time, error) {
+	sec, nsec, _ := strings.Cut(v, ".")
+	s, err := strconv.ParseInt(sec, 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	n, _ := strconv.ParseInt(nsec, 10, 64)
+	return time.Unix(s, n).UTC(), nil
+}
+
+// apiServer reads when an API server began: the machine's time, and at the same moment for how long it was up, in seconds;
+// then when the process began since the machine's start, in the hundredths of a second that every Linux shows to programs.
+// While one is replaced two may run: the younger one counts.
+func (p *parser) apiServer(clock, rest string) error {
+	now, err := moment(clock)
+	if err != nil {
+		return err
+	}
+	up, began, _ := strings.Cut(rest, "\t")
+	uptime, err := strconv.ParseFloat(up, 64)
+	if err != nil {
+		return err
+	}
+	ticks, err := strconv.ParseInt(began, 10, 64)
+	if err != nil {
+		return err
+	}
+	started := now.Add(-time.Duration(uptime * float64(time.Second))).Add(time.Duration(ticks) * 10 * time.Millisecond)
+	if started.After(p.f.APIServerStarted) {
+		p.f.APIServerStarted = started.Truncate(10 * time.Millisecond)
 	}
 	return nil
 }

@@ -112,6 +112,24 @@ func TestParseRefusesWhatIsBroken(t *testing.T) {
 	}
 }
 
+// The API server's age is the machine's own arithmetic: when it began since the start, and for how long the machine is up.
+func TestParseAPIServer(t *testing.T) {
+	t.Parallel()
+	whole := capture(t, "member.txt")
+	lines := "apiServer\t1795520000.250000000\t1000.25\t50000\napiServer\t1795520000.350000000\t1000.35\t40000\n" +
+		"written\t/etc/kubernetes/audit/policy.yaml\t1795519500.750000000\n"
+	f, err := Parse([]byte(lines+whole), received)
+	require.NoError(t, err)
+	require.Equal(t, time.Unix(1795519500, 0).UTC(), f.APIServerStarted, "the younger of two")
+	require.Equal(t, map[string]time.Time{"/etc/kubernetes/audit/policy.yaml": time.Unix(1795519500, 750e6).UTC()}, f.Written)
+	for _, broken := range []string{"apiServer\tnow\t1\t1\n", "apiServer\t1\tlong\t1\n", "apiServer\t1\t1\tthen\n", "apiServer\t1\t1\n"} {
+		_, err := Parse([]byte(broken+whole), received)
+		require.ErrorContains(t, err, "apiServer", broken)
+	}
+	_, err = Parse([]byte("written\t/x\tonce\n"+whole), received)
+	require.ErrorContains(t, err, "written")
+}
+
 func TestClusterThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	whole := capture(t, "member.txt")

@@ -12,6 +12,7 @@ var factsScript string
 type Query struct {
 	Files   []string // hashed
 	Content []string // hashed and, up to 64 KiB, shown; never secrets
+	AtStart []string // those of them that the API server reads only when it starts: their age is told, and its own
 	Sysctls []string
 	Modules []string
 	Units   []string
@@ -26,6 +27,7 @@ func Script(q Query) string {
 	}
 	set("Q_FILES", append(q.Files[:len(q.Files):len(q.Files)], q.Content...))
 	set("Q_CONTENT", q.Content)
+	set("Q_ATSTART", q.AtStart)
 	set("Q_SYSCTLS", q.Sysctls)
 	set("Q_MODULES", q.Modules)
 	set("Q_UNITS", q.Units)

@@ -53,6 +53,8 @@ type Input struct {
 	AuditPolicy string
 	// Guarded makes the API server read admission rules from files; see Guarded.
 	Guarded bool
+	// ExternalCloud says that a controller in the cluster tells Kubernetes about its nodes: kubelets wait for it.
+	ExternalCloud bool
 }
 
 // Shared is the configuration without secrets: what every control plane of the cluster has in common, or for a worker
@@ -135,6 +137,9 @@ func (in Input) registration() NodeRegistration {
 		Name: in.Node.Name, CRISocket: CRISocket, ImagePullPolicy: "IfNotPresent",
 		KubeletExtraArgs:      []Arg{{"node-ip", in.Address}},
 		IgnorePreflightErrors: in.IgnorePreflightErrors,
+	}
+	if in.ExternalCloud {
+		r.KubeletExtraArgs = append(r.KubeletExtraArgs, Arg{"cloud-provider", "external"})
 	}
 	if in.Node.Taints != nil {
 		taints := []Taint{}

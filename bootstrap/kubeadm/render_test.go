@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
@@ -68,6 +69,21 @@ func input(mode inventory.EndpointMode, role inventory.Role) Input {
 		Site: "umea", Cluster: inventory.Service, Spec: spec(mode), Version: "1.37.2", Address: "10.77.0.11",
 		Node:         &inventory.Node{Name: "sc-1", Role: role, Address: "10.77.0.11"},
 		FailCgroupV1: true, AuditPolicy: "policy",
+	}
+}
+
+// Where a controller of the cloud's tells Kubernetes about nodes, kubelets wait for it; elsewhere they must not.
+func TestExternalCloud(t *testing.T) {
+	t.Parallel()
+	for _, role := range []inventory.Role{inventory.ControlPlane, inventory.Worker} {
+		in := input(inventory.EndpointVIP, role)
+		without, err := Init(in, "abcdef.0123456789abcdef", time.Hour)
+		require.NoError(t, err)
+		assert.NotContains(t, string(without), "cloud-provider")
+		in.ExternalCloud = true
+		with, err := Init(in, "abcdef.0123456789abcdef", time.Hour)
+		require.NoError(t, err)
+		assert.Contains(t, string(with), "name: cloud-provider\n    value: external\n")
 	}
 }
 

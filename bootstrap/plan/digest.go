@@ -27,10 +27,13 @@ func stepDigest(s Step) string {
 	return sum(string(data))
 }
 
-// Digest is of all the steps, in order.
-func Digest(steps []Step) string {
+// Digest is of all that a plan does, in order.
+func Digest(p Plan) string {
 	h := sha256.New()
-	for _, s := range steps {
+	for _, c := range p.Changes {
+		_, _ = fmt.Fprintf(h, "change %s %s\n", c.Cluster, c.Words()) // a hash never fails
+	}
+	for _, s := range p.Steps {
 		_, _ = fmt.Fprintf(h, "%s %s\n", s.ID, s.Digest) // a hash never fails
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
@@ -60,7 +63,7 @@ func ReadFile(path string) (Plan, error) {
 	if err := json.Unmarshal(data, &p); err != nil {
 		return Plan{}, fmt.Errorf("%s is not a plan: %w", path, err)
 	}
-	if p.Digest != Digest(p.Steps) {
+	if p.Digest != Digest(p) {
 		return Plan{}, fmt.Errorf("%s was changed after it was saved: plan again", path)
 	}
 	return p, nil
@@ -71,7 +74,7 @@ func Moved(saved, fresh Plan) []string {
 	if saved.Digest == fresh.Digest {
 		return nil
 	}
-	var out []string
+	out := movedChanges(saved.Changes, fresh.Changes)
 	old := map[string]string{}
 	for _, s := range saved.Steps {
 		old[s.ID] = s.Digest
@@ -92,4 +95,23 @@ func Moved(saved, fresh Plan) []string {
 		}
 	}
 	return append(out, "the order of steps")[:max(len(out), 1)]
+}
+
+func movedChanges(saved, fresh []Change) []string {
+	var out []string
+	old := map[string]bool{}
+	for _, c := range saved {
+		old[string(c.Cluster)+": "+c.Words()] = true
+	}
+	for _, c := range fresh {
+		words := string(c.Cluster) + ": " + c.Words()
+		if !old[words] {
+			out = append(out, words+" is needed now: "+c.Reason)
+		}
+		delete(old, words)
+	}
+	for _, words := range sortedKeys(old) {
+		out = append(out, words+" is not needed any more")
+	}
+	return out
 }

@@ -37,6 +37,8 @@ type Env interface {
 	SiteDir() string
 	// Operator is who runs this.
 	Operator() string
+	// Retire has the cluster's provider delete a machine that it made.
+	Retire(ctx context.Context, c inventory.ClusterName, machine string, log func(string)) error
 	// Redact registers a secret that must not show in output.
 	Redact(secret string)
 }

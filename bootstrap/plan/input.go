@@ -15,10 +15,14 @@ type Input struct {
 	Inventory *inventory.Inventory
 	// Bundle is what nodes are installed from; only its manifest is read.
 	Bundle *bundle.Bundle
-	// Machines are what the providers handed over, or would (Pending).
+	// Machines are those that exist, by node name. Nodes of the inventory have their addresses; nodes without a machine are not in
+	// it, but for absent ones.
 	Machines map[string]provider.Machine
-	// Pending are changes that providers have still to make.
-	Pending map[inventory.ClusterName][]provider.Change
+	// Changes and Pending are told in the plan.
+	Changes []Change
+	Pending []string
+	// Surplus are the leaving nodes that the inventory's file does not list.
+	Surplus []string
 	// Facts by node name; a node that is neither here nor in Unreachable has no machine yet.
 	Facts       map[string]*host.Facts
 	Unreachable map[string]error

@@ -13,8 +13,12 @@ import (
 // everything that forbids planning: preflight findings, versions that can not be reached, a bundle that lacks something.
 func Make(in Input) (Plan, error) {
 	m := newMaker(in)
-	p := Plan{Site: in.Inventory.Metadata.Name, Unreachable: map[string]string{}}
+	p := Preview(in)
+	p.Unreachable = map[string]string{}
 	for n, err := range in.Unreachable {
+		if node := in.Inventory.Node(n); node != nil && node.Leaving {
+			continue // it is deleted all the same, which its step says
+		}
 		p.Unreachable[n] = err.Error()
 	}
 	m.preflight()
@@ -29,8 +33,22 @@ func Make(in Input) (Plan, error) {
 	}
 	p.Steps, p.Warnings = m.steps, m.warnings
 	sort.Strings(p.Warnings)
-	p.Digest = Digest(p.Steps)
+	p.Digest = Digest(p)
 	return p, nil
+}
+
+// Preview is the part of a plan that needs no machine: what the providers do first. Its steps are not planned.
+func Preview(in Input) Plan {
+	p := Plan{Site: in.Inventory.Metadata.Name, Steps: []Step{}, Changes: in.Changes, Pending: in.Pending}
+	p.Digest = Digest(p)
+	return p
+}
+
+// CheckBundle is the part of Make's checks that needs no machine: that the bundle has what the inventory needs.
+func CheckBundle(in Input) error {
+	m := newMaker(in)
+	m.needBundle()
+	return errors.Join(m.errs...)
 }
 
 // maker gathers steps while it walks the inventory.
@@ -104,10 +122,16 @@ func (m *maker) cluster(name inventory.ClusterName) {
 	if !m.mayForm(v) {
 		return
 	}
+	for _, n := range v.inOrder() {
+		if n.Leaving {
+			m.leave(v, n)
+		}
+	}
 	m.welcome[name] = m.members(v)
 	for _, n := range v.inOrder() {
 		f := m.in.Facts[n.Name]
 		switch {
+		case n.Leaving:
 		case n.State == inventory.Absent:
 			m.remove(v, n, f, fmt.Sprintf("the inventory says `state: %s`", inventory.Absent))
 		case f == nil:

@@ -14,6 +14,7 @@ import (
 	"github.com/catamaran-k8s/catamaran/bootstrap/host"
 	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
 	"github.com/catamaran-k8s/catamaran/bootstrap/pki"
+	"github.com/catamaran-k8s/catamaran/embedded"
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
@@ -27,6 +28,7 @@ func (m *maker) kubeadmConfig(v *view, n *inventory.Node) (string, kubeadm.Input
 		IgnorePreflightErrors: k.IgnorePreflightErrors,
 		AuditPolicy:           m.in.AuditPolicies[v.name],
 		Guarded:               kubeadm.Guarded(m.in.Inventory, v.spec),
+		ExternalCloud:         embedded.ExternalCloud(m.in.Inventory, v.spec),
 	}
 	shared, err := kubeadm.Shared(in)
 	return string(shared), in, err
@@ -94,6 +96,9 @@ func Query(inv *inventory.Inventory, c inventory.ClusterName, n *inventory.Node,
 	}
 	for _, f := range want.Files {
 		q.Content = append(q.Content, f.Path)
+		if f.AtStart {
+			q.AtStart = append(q.AtStart, f.Path)
+		}
 		if f.Restart != "" && !slices.Contains(q.Units, f.Restart) {
 			q.Units = append(q.Units, f.Restart)
 		}
@@ -102,7 +107,7 @@ func Query(inv *inventory.Inventory, c inventory.ClusterName, n *inventory.Node,
 		q.Sysctls = append(q.Sysctls, k)
 	}
 	for _, cp := range inv.Cluster(c).ControlPlanes() {
-		if cp.Name != n.Name {
+		if cp.Name != n.Name && cp.Address != "" {
 			q.Peers = append(q.Peers, HostPort(cp.Address, kubeadm.BindPort))
 		}
 	}

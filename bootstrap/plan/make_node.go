@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/host"
 	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
@@ -25,7 +26,12 @@ func (m *maker) node(v *view, n *inventory.Node, f *host.Facts) {
 }
 
 // ground are the steps that make a machine ready for Kubernetes.
-type ground struct{ programs, prepare string }
+type ground struct {
+	programs, prepare string
+	// unread are files that a member's API server must be restarted with, and why.
+	unread []host.FileChange
+	why    string
+}
 
 // ground plans them, once a node. False: it can not be said what the machine must look like.
 func (m *maker) ground(v *view, n *inventory.Node, f *host.Facts) (ground, bool) {
@@ -39,7 +45,13 @@ func (m *maker) ground(v *view, n *inventory.Node, f *host.Facts) (ground, bool)
 		return ground{}, false
 	}
 	g := ground{programs: m.programs(v, n, f)}
-	g.prepare = m.prepare(v, n, f, want, g.programs)
+	changes := host.Diff(want, f)
+	if v.members[n.Name] {
+		// with the file alone, the API server would go on with what it has read
+		changes.Files = slices.DeleteFunc(changes.Files, func(c host.FileChange) bool { return c.AtStart })
+		g.unread, g.why = host.Unread(want, f)
+	}
+	g.prepare = m.prepare(v, n, changes, g.programs)
 	m.trustIssuer(v, n, g.prepare)
 	m.grounds[n.Name] = g
 	return g, true
@@ -62,22 +74,26 @@ func (m *maker) members(v *view) []string {
 }
 
 // prepare plans files, sysctls, modules, swap and units.
-func (m *maker) prepare(v *view, n *inventory.Node, f *host.Facts, want host.Node, programs string) string {
-	changes := host.Diff(want, f)
+func (m *maker) prepare(v *view, n *inventory.Node, changes host.Changes, programs string) string {
 	step := id(v, n.Name, "prepare")
 	if changes.Empty() {
 		return step
 	}
 	s := Step{
 		ID: step, Cluster: v.name, Node: n.Name, Title: "prepare the machine", Reason: changes.Reason(),
-		Needs: []string{programs}, Task: PrepareHost{Node: n.Name, Changes: changes},
+		Needs: append([]string{programs}, m.left(v)...), Task: PrepareHost{Node: n.Name, Changes: changes},
 	}
-	for _, c := range changes.Files {
-		s.Files = append(s.Files, FileChange{
-			Path: c.Path, Mode: fmt.Sprintf("%#o", c.Mode), Before: c.Before, After: c.Content, Exists: c.Exists,
-		})
-	}
+	s.Files = shown(changes.Files)
 	return m.add(s)
+}
+
+// shown are a machine's files for the diff.
+func shown(files []host.FileChange) []FileChange {
+	var out []FileChange
+	for _, c := range files {
+		out = append(out, FileChange{Path: c.Path, Mode: fmt.Sprintf("%#o", c.Mode), Before: c.Before, After: c.Content, Exists: c.Exists})
+	}
+	return out
 }
 
 // member plans kubeadm init or join, and what keeps a member as it should be.
@@ -132,6 +148,7 @@ func (m *maker) member(v *view, n *inventory.Node, f *host.Facts, needs []string
 // keepMember plans what an existing member lacks.
 func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config string, in kubeadm.Input, vip *VIP) {
 	m.checkAuthority(v, n, f)
+	unread := m.grounds[n.Name].unread
 	if have := f.Files[kubeadmFile]; have.SHA256 != sum(config) {
 		lock := ""
 		if n.Role == inventory.ControlPlane {
@@ -142,9 +159,11 @@ func (m *maker) keepMember(v *view, n *inventory.Node, f *host.Facts, config str
 			Title: "reconfigure Kubernetes", Reason: "its kubeadm configuration changed",
 			// the lead uploads what the others read
 			Needs: []string{id(v, n.Name, "prepare"), id(v, "secrets"), id(v, v.lead().Name, "reconfigure")},
-			Files: []FileChange{{Path: kubeadmFile, Mode: "0600", Before: have.Content, After: config, Exists: have.SHA256 != ""}},
-			Task:  Reconfigure{Cluster: v.name, Node: n.Name, Role: n.Role, Config: config, Kubeadm: in},
+			Files: append([]FileChange{{Path: kubeadmFile, Mode: "0600", Before: have.Content, After: config, Exists: have.SHA256 != ""}}, shown(unread)...),
+			Task:  Reconfigure{Cluster: v.name, Node: n.Name, Role: n.Role, Config: config, Unread: unread, Kubeadm: in},
 		})
+	} else if len(unread) > 0 {
+		m.restartAPIServer(v, n)
 	}
 	if vip != nil && f.Files[kubeVIPFile].SHA256 != sum(vip.Manifest) {
 		m.add(Step{

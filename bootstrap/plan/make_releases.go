@@ -57,7 +57,7 @@ func (m *maker) releases(v *view) {
 func (m *maker) restarts(v *view) []string {
 	var steps []string
 	for _, n := range v.spec.ControlPlanes() {
-		steps = append(steps, id(v, n.Name, "reconfigure"))
+		steps = append(steps, id(v, n.Name, "reconfigure"), id(v, n.Name, "api-server"))
 	}
 	return steps
 }

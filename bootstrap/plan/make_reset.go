@@ -38,7 +38,7 @@ func MakeReset(in Input, nodes []string) (Plan, error) {
 	}
 	p.Steps, p.Warnings = m.steps, m.warnings
 	sort.Strings(p.Warnings)
-	p.Digest = Digest(p.Steps)
+	p.Digest = Digest(p)
 	return p, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/host"
+	"github.com/catamaran-k8s/catamaran/bootstrap/kubeadm"
 	"github.com/catamaran-k8s/catamaran/embedded"
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
@@ -119,10 +120,25 @@ func TestADriftIsPlannedAndNothingElse(t *testing.T) {
 			f := s.facts("wc-1").Files["/etc/kubernetes/audit/policy.yaml"]
 			f.Mode = "0666"
 			s.facts("wc-1").Files["/etc/kubernetes/audit/policy.yaml"] = f
-		}, want: []string{"workload/wc-1/prepare"}},
-		// the file first, then one API server after the other: their steps share the lock of etcd
+		}, want: []string{"workload/wc-1/api-server"}},
+		{name: "an audit policy was edited by hand", drift: func(s *site) { s.edit("wc-2", kubeadm.AuditPolicyFile, "rules: []\n") }, want: []string{"workload/wc-2/api-server"}},
+		{name: "an audit policy was edited and put back by hand", drift: func(s *site) {
+			s.edit("wc-2", kubeadm.AuditPolicyFile, s.in.AuditPolicies["workload"])
+		}, want: []string{"workload/wc-2/api-server"}},
+		{name: "an audit policy was edited and the machine restarted", drift: func(s *site) {
+			s.edit("wc-2", kubeadm.AuditPolicyFile, "rules: []\n")
+			s.restart("wc-2", nil)
+		}, want: []string{"workload/wc-2/api-server"}},
+		{name: "an audit policy without which no API server runs", drift: func(s *site) {
+			s.edit("wc-2", kubeadm.AuditPolicyFile, "rules: [\n")
+			s.facts("wc-2").APIServerStarted = time.Time{}
+		}, want: []string{"workload/wc-2/api-server"}},
+		{name: "an API server was restarted by itself", drift: func(s *site) { s.restart("wc-2", nil) }},
+		{name: "somebody pointed the API server at other admission rules", drift: func(s *site) {
+			s.edit("wc-2", kubeadm.AdmissionFile, "plugins: []\n")
+		}, want: []string{"workload/wc-2/api-server"}},
+		// the file and the restart are one step for each, one API server after the other: their steps share the lock of etcd
 		{name: "the audit policy changed", drift: func(s *site) { s.in.AuditPolicies["workload"] += "# another rule\n" }, want: []string{
-			"workload/wc-1/prepare", "workload/wc-2/prepare", "workload/wc-3/prepare",
 			"workload/wc-1/reconfigure", "workload/wc-2/reconfigure", "workload/wc-3/reconfigure",
 		}},
 		{name: "somebody lifted the rules that guard the platform", drift: func(s *site) {
@@ -190,8 +206,60 @@ func TestAPIServersAreReconfiguredOneByOne(t *testing.T) {
 	for _, n := range []string{"wc-1", "wc-2", "wc-3"} {
 		st := step(t, p, "workload/"+n+"/reconfigure")
 		assert.Equal(t, "workload/etcd", st.Lock)
-		assert.Contains(t, st.Needs, "workload/"+n+"/prepare", "it starts with the file that is there")
+		task, ok := st.Task.(Reconfigure)
+		require.True(t, ok)
+		require.Len(t, task.Unread, 1, "the file is put in place by the step that restarts")
+		assert.Equal(t, s.in.AuditPolicies["workload"], task.Unread[0].Content)
+		assert.Equal(t, kubeadm.AuditPolicyFile, st.Files[1].Path, "and shows in the diff")
 	}
+}
+
+// Whoever edits the policy of all API servers gets them back one by one, and a server that does not come back stops the rest.
+func TestEditedAuditPoliciesArePutBackOneByOne(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.apply(s.plan(), nil)
+	for _, n := range []string{"wc-1", "wc-2", "wc-3"} {
+		s.edit(n, kubeadm.AuditPolicyFile, "rules: []\n")
+	}
+	s.in.Releases["workload"][1].Digest = "three"
+	p := s.plan()
+	before := []string{}
+	for _, n := range []string{"wc-1", "wc-2", "wc-3"} {
+		st := step(t, p, "workload/"+n+"/api-server")
+		assert.Equal(t, "workload/etcd", st.Lock)
+		assert.Equal(t, before, st.Needs)
+		assert.Equal(t, kubeadm.AuditPolicyFile+" differs", st.Reason)
+		require.Len(t, st.Files, 1)
+		assert.Equal(t, "rules: []\n", st.Files[0].Before)
+		assert.Equal(t, kubeadm.AuditPolicy(), st.Files[0].After)
+		before = append(before, st.ID)
+	}
+	assert.Subset(t, step(t, p, "workload/release/smoke").Needs, before, "nothing is asked of an API server that restarts")
+
+	// cut off between the file and the restart, which one unit does: the next run sees that the server is older than the file
+	s.apply(p, func(st Step) bool { return st.ID != "workload/wc-3/api-server" })
+	s.edit("wc-3", kubeadm.AuditPolicyFile, kubeadm.AuditPolicy())
+	p = s.plan()
+	require.Equal(t, []string{"workload/wc-3/api-server"}, ids(p))
+	assert.Equal(t, kubeadm.AuditPolicyFile+" was written after the API server started", p.Steps[0].Reason)
+	assert.Empty(t, p.Steps[0].Files, "there is no diff to show")
+	s.apply(p, nil)
+	assert.Empty(t, ids(s.plan()))
+}
+
+// Where the API server is reconfigured anyway, the file goes with that.
+func TestAnEditedAuditPolicyGoesWithAReconfiguration(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.apply(s.plan(), nil)
+	s.edit("sc-1", kubeadm.AuditPolicyFile, "rules: []\n")
+	s.in.Inventory.Clusters.Service.Kubelet.MaxPods = 99
+	p := s.plan()
+	assert.Equal(t, []string{"service/sc-1/reconfigure", "service/sc-2/reconfigure"}, ids(p))
+	assert.Len(t, step(t, p, "service/sc-1/reconfigure").Task.(Reconfigure).Unread, 1)
+	s.apply(p, nil)
+	assert.Empty(t, ids(s.plan()))
 }
 
 func TestTheGuardLetsAnUpgradePassBeforeItBegins(t *testing.T) {

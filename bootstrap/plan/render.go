@@ -38,12 +38,16 @@ func Render(w io.Writer, p Plan, o RenderOptions) error {
 	for _, warning := range p.Warnings {
 		out.line(yellow, "warning: %s", warning)
 	}
-	if len(p.Steps) == 0 {
+	out.changes(p)
+	if p.Empty() {
 		out.line(green, "%s: nothing to do", p.Site)
 		return out.err
 	}
 	for _, c := range []inventory.ClusterName{"", inventory.Service, inventory.Workload} {
 		out.cluster(p, c, o)
+	}
+	if len(p.Steps) == 0 {
+		return out.err
 	}
 	nodes := map[string]bool{}
 	for _, s := range p.Steps {
@@ -53,6 +57,29 @@ func Render(w io.Writer, p Plan, o RenderOptions) error {
 	}
 	out.line(bold, "%d steps on %d nodes", len(p.Steps), len(nodes))
 	return out.err
+}
+
+// changes shows what the providers do before any step.
+func (p *painter) changes(pl Plan) {
+	for _, c := range []inventory.ClusterName{inventory.Service, inventory.Workload} {
+		first := true
+		for _, change := range pl.Changes {
+			if change.Cluster != c {
+				continue
+			}
+			if first {
+				p.line(bold, "%s: machines", c)
+				first = false
+			}
+			p.line("", "  %-7s %-16s %-26s %s", change.Verb, change.Kind, change.Name, p.paint(dim, change.Reason))
+		}
+	}
+	if len(pl.Pending) > 0 {
+		p.line("", "machines of %s will be made first; their steps are planned once they exist", strings.Join(pl.Pending, ", "))
+	}
+	if len(pl.Changes) > 0 {
+		p.line(bold, "%d changes of machines", len(pl.Changes))
+	}
 }
 
 func (p *painter) cluster(pl Plan, c inventory.ClusterName, o RenderOptions) {

@@ -28,6 +28,8 @@ type site struct {
 	secrets map[inventory.ClusterName]pki.ClusterSecrets
 	// platform is the vault's part of the platform; nil: none yet.
 	platform *pki.PlatformSecrets
+	// clock is the machines', which goes on with what is written and started there.
+	clock time.Time
 }
 
 const siteYAML = `
@@ -91,7 +93,7 @@ func (s *site) fresh(n inventory.Node, i int) *host.Facts {
 		Interfaces: []host.Interface{{Name: "eth0", Addresses: []string{n.Address + "/24"}}},
 		Sysctls:    map[string]string{"net.ipv4.ip_forward": "0", "vm.overcommit_memory": "0"},
 		Modules:    map[string]string{"overlay": "builtin", "br_netfilter": "available"},
-		Units:      map[string]host.Unit{}, Files: map[string]host.File{}, Peers: map[string]string{},
+		Units:      map[string]host.Unit{}, Files: map[string]host.File{}, Peers: map[string]string{}, Written: map[string]time.Time{},
 		Versions: map[string]string{}, Images: map[string]string{}, Certificates: map[string]string{},
 	}
 }
@@ -208,7 +210,10 @@ func (s *site) do(st Step) {
 	case MakeMember:
 		s.join(t)
 	case Reconfigure:
+		s.restart(t.Node, t.Unread)
 		s.write(t.Node, kubeadmFile, "0600", t.Config)
+	case RestartAPIServer:
+		s.restart(t.Node, t.Files)
 	case WriteStaticPod:
 		s.write(t.Node, t.Path, "0600", t.Content)
 	case RenewServing:
@@ -248,7 +253,7 @@ func (s *site) do(st Step) {
 		for _, p := range []string{memberFile, attemptFile, kubeadmFile, caFile, kubeVIPFile, encryptionFile} {
 			delete(f.Files, p)
 		}
-		f.Cluster, f.Certificates = nil, map[string]string{}
+		f.Cluster, f.Certificates, f.APIServerStarted = nil, map[string]string{}, time.Time{}
 	case DeleteNode:
 		s.eachControlPlane(t.Cluster, func(c *host.ClusterFacts) {
 			var left []host.NodeFacts
@@ -259,6 +264,11 @@ func (s *site) do(st Step) {
 			}
 			c.Nodes = left
 		})
+	case RetireMachine:
+		spec := s.in.Inventory.Cluster(t.Cluster)
+		spec.Nodes = slices.DeleteFunc(spec.Nodes, func(n inventory.Node) bool { return n.Name == t.Machine })
+		delete(s.in.Facts, t.Machine)
+		delete(s.in.Machines, t.Machine)
 	case RemoveEtcdMember:
 		s.eachControlPlane(st.Cluster, func(c *host.ClusterFacts) {
 			var left []host.EtcdMember
@@ -284,6 +294,12 @@ func (s *site) prepare(f *host.Facts, c host.Changes) {
 	for _, m := range c.Modules {
 		f.Modules[m] = "loaded"
 	}
+	for _, file := range c.Files {
+		if file.AtStart {
+			s.clock = s.clock.Add(time.Second)
+			f.Written[file.Path] = s.clock
+		}
+	}
 	f.SwapActive = f.SwapActive && !c.SwapOff
 	if c.Firewall != "" || c.FirewallOff {
 		f.Firewall = c.Firewall
@@ -297,6 +313,25 @@ func (s *site) prepare(f *host.Facts, c host.Changes) {
 		unit := f.Units[u]
 		unit.Active = "active"
 		f.Units[u] = unit
+	}
+}
+
+// edit writes a file on a machine by hand, at a time that is later than all that was.
+func (s *site) edit(node, path, content string) {
+	f := s.facts(node)
+	s.clock = s.clock.Add(time.Second)
+	s.write(node, path, "0600", content)
+	f.Written[path] = s.clock
+}
+
+// restart writes files and starts a machine's API server anew.
+func (s *site) restart(node string, files []host.FileChange) {
+	for _, f := range files {
+		s.edit(node, f.Path, f.Content)
+	}
+	if s.in.Inventory.Node(node).Role == inventory.ControlPlane {
+		s.clock = s.clock.Add(time.Second)
+		s.facts(node).APIServerStarted = s.clock
 	}
 }
 
@@ -330,6 +365,7 @@ func (s *site) join(t MakeMember) {
 	if t.Role == inventory.ControlPlane {
 		shared.Etcd = append(shared.Etcd, host.EtcdMember{Name: t.Node, ID: "id-" + t.Node, Healthy: true})
 		f.Cluster = shared
+		s.restart(t.Node, nil)
 		if t.VIP != nil {
 			s.write(t.Node, kubeVIPFile, "0600", t.VIP.Manifest)
 		}

@@ -4,9 +4,11 @@ package plan
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
+	"github.com/catamaran-k8s/catamaran/provider"
 )
 
 // Step is one change. It is data: what is shown, what it waits for, and an Action that the runner carries out.
@@ -51,12 +53,28 @@ type Action interface {
 type Plan struct {
 	Site string `json:"site"`
 	// Digest is of the steps; `apply FILE` refuses when planning again gives another.
-	Digest   string   `json:"digest"`
-	Steps    []Step   `json:"steps"`
+	Digest string `json:"digest"`
+	Steps  []Step `json:"steps"`
+	// Changes are what the providers make first, or delete.
+	Changes []Change `json:"changes,omitempty"`
+	// Pending are nodes without a machine yet, sorted: theirs is made first, and their steps are planned once it is there.
+	Pending  []string `json:"pending,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	// Unreachable are nodes that could not be observed, with the reason. Their steps are not planned.
 	Unreachable map[string]string `json:"unreachable,omitempty"`
 }
+
+// Change is a change that a cluster's provider makes.
+type Change struct {
+	Cluster inventory.ClusterName `json:"cluster"`
+	provider.Change
+}
+
+// Words are the change without its reason: create server wc-1.
+func (c Change) Words() string { return fmt.Sprintf("%s %s %s", c.Verb, c.Kind, c.Name) }
+
+// Empty says that there is nothing to do.
+func (p Plan) Empty() bool { return len(p.Steps) == 0 && len(p.Changes) == 0 }
 
 // EventType is what happened to a step.
 type EventType string
@@ -68,6 +86,7 @@ const (
 	End     EventType = "end"
 	Failed  EventType = "failed"
 	Skipped EventType = "skipped" // something it needs failed
+	Changed EventType = "changed" // a provider made one change
 )
 
 // Event is one line of a run, for the journal and the progress view.

@@ -163,7 +163,11 @@ func (t PutSecret) Do(ctx context.Context, env Env, log func(string)) error {
 		return err
 	}
 	for key, value := range data {
-		if v := t.Secret.Values[key]; key == corev1.TLSPrivateKeyKey || v.From != nil || v.Password != "" {
+		v := t.Secret.Values[key]
+		for _, secret := range v.Form.Secrets() {
+			env.Redact(secret)
+		}
+		if key == corev1.TLSPrivateKeyKey || v.From != nil || v.Form != nil || v.Password != "" {
 			env.Redact(string(value)) // the passwords within texts are the vault's, and known
 		}
 	}

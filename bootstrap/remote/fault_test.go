@@ -73,7 +73,7 @@ func TestHostGoneMidCommand(t *testing.T) {
 	t.Run("stalled link", func(t *testing.T) {
 		t.Parallel()
 		target, p := through(t, s, "root")
-		target.KeepAlive = 500 * time.Millisecond
+		target.KeepAlive = 2 * time.Second
 		h := connect(t, target)
 		var begin time.Time
 		err := whenRunning(t, h, func(string) { begin = time.Now(); p.Set(true, false) })
@@ -463,7 +463,7 @@ func TestCopy(t *testing.T) {
 		t.Run(name+" leaves no half file", func(t *testing.T) {
 			t.Parallel()
 			target, p := through(t, s, "free")
-			target.KeepAlive = 300 * time.Millisecond
+			target.KeepAlive = 2 * time.Second
 			h := connect(t, target)
 			dir := "/run/cut/" + strings.ReplaceAll(name, " ", "-")
 			run1(t, h, Command{Root: true, Script: "mkdir -p " + dir + "; echo old > " + dir + "/file"})

@@ -54,9 +54,14 @@ func requireFails(t *testing.T, err error, kind Kind, op string, words ...string
 	requireNoCanary(t, err.Error())
 }
 
+// patience is how long what must happen may take: on a busy machine an sshd that forks takes more than the ten seconds that a
+// dial has by default. Tests of what runs out of time, and of links that are lost, set their own.
+const patience = 5 * time.Minute
+
 // serverTarget reaches the server as a user with everything right.
 func serverTarget(s *sshdtest.Server, user string) Target {
 	return Target{
+		ConnectTimeout: patience, KeepAlive: time.Minute,
 		Name: "m1", Address: "127.0.0.1", Port: s.Port, User: user, KeyFiles: []string{s.Client},
 		HostKeys: []string{ssh.FingerprintSHA256(s.HostKeys[ssh.KeyAlgoED25519].PublicKey())},
 	}
@@ -88,7 +93,7 @@ func run1(t *testing.T, h *Host, c Command) string {
 
 // testContext bounds what a broken implementation can hang.
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

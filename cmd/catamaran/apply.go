@@ -8,6 +8,7 @@ import (
 
 	"github.com/catamaran-k8s/catamaran/bootstrap"
 	"github.com/catamaran-k8s/catamaran/bootstrap/plan"
+	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
 func newApply(g *global) *cobra.Command {
@@ -16,8 +17,10 @@ func newApply(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "apply [PLANFILE]",
 		Short: "Bring the site to what the inventory (or a saved plan) says",
-		Long: `Apply observes all machines, plans, and carries the plan out. It can be interrupted and run again at any time:
-steps that ended are not repeated. With PLANFILE it refuses when the machines moved since the plan was saved.
+		Long: `Apply makes the machines that are missing, where the inventory names a provider that can, observes all machines, plans,
+and carries the plan out. It shows what it would do and asks twice: before machines are made, and before steps are carried out.
+It can be interrupted and run again at any time: what is there is found, and steps that ended are not repeated. With PLANFILE it
+refuses when the site moved since the plan was saved, and asks only before the steps of machines that did not exist then.
 Exit codes: 0 done, 1 nothing could be done, 4 partly done (what failed is listed), 5 another apply is running.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,15 +35,19 @@ Exit codes: 0 done, 1 nothing could be done, 4 partly done (what failed is liste
 				if err != nil {
 					return err
 				}
-				o.Saved, yes = &saved, true
+				o.Saved = &saved
 			}
 			view, err := newProgress(g.progress)
 			if err != nil {
 				return err
 			}
 			o.Waiting = view.Waiting
+			o.ApproveMachines = func(p plan.Plan) (bool, error) {
+				return approve(p, yes || o.Saved != nil, fmt.Sprintf("make these %d changes of machines?", len(p.Changes)), view)
+			}
+			unchanged := o.Saved != nil && len(o.Saved.Changes) == 0
 			o.Approve = func(p plan.Plan) (bool, error) {
-				return approve(p, yes, "carry out these %d steps?", view)
+				return approve(p, yes || unchanged, fmt.Sprintf("carry out these %d steps?", len(p.Steps)), view)
 			}
 			o.Events = view.Event
 			p, sum, err := s.Apply(cmd.Context(), o)
@@ -53,7 +60,7 @@ Exit codes: 0 done, 1 nothing could be done, 4 partly done (what failed is liste
 	return c
 }
 
-// approve shows the plan and asks; question has one %d for the number of steps.
+// approve shows the plan and asks.
 func approve(p plan.Plan, yes bool, question string, view *progressView) (bool, error) {
 	if !view.machine() {
 		if err := showPlan(p, "text"); err != nil {
@@ -61,13 +68,25 @@ func approve(p plan.Plan, yes bool, question string, view *progressView) (bool, 
 		}
 	}
 	if !yes {
-		ok, err := confirm(fmt.Sprintf(question, len(p.Steps)))
+		ok, err := confirm(question)
 		if err != nil || !ok {
 			return false, err
 		}
 	}
-	view.Start(p)
+	view.Start(events(p))
 	return true, nil
+}
+
+// events is how many events with an end the next part of a run has: machines are made before steps are planned.
+func events(p plan.Plan) int {
+	if len(p.Changes) == 0 {
+		return len(p.Steps)
+	}
+	clusters := map[inventory.ClusterName]bool{}
+	for _, c := range p.Changes {
+		clusters[c.Cluster] = true
+	}
+	return len(p.Changes) + len(clusters) + len(p.Pending)
 }
 
 // applied renders the end of an apply and chooses the exit code.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
 
+	"github.com/catamaran-k8s/catamaran/bootstrap"
 	"github.com/catamaran-k8s/catamaran/bootstrap/bundle"
 	"github.com/catamaran-k8s/catamaran/bootstrap/plan"
 	"github.com/catamaran-k8s/catamaran/embedded"
@@ -158,7 +159,7 @@ func siteNeeds(ctx context.Context, inv *inventory.Inventory, locked []bundle.Im
 	}
 	var images []bundle.ImageSource
 	for _, cluster := range inv.ClusterNames() {
-		releases, err := embedded.Releases(ctx, inv, cluster)
+		releases, err := embedded.Releases(ctx, bootstrap.Assumed(inv), cluster)
 		if err != nil {
 			return needs, nil, err
 		}

@@ -42,7 +42,7 @@ func newChartsList(g *global) *cobra.Command {
 			row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) } //nolint:errcheck // Flush tells
 			row("NAME\tVERSION\tCLUSTER\tORDER\tENABLED\tDESCRIPTION")
 			for _, cluster := range inv.ClusterNames() {
-				releases, err := embedded.Releases(cmd.Context(), inv, cluster)
+				releases, err := embedded.Releases(cmd.Context(), bootstrap.Assumed(inv), cluster)
 				if err != nil {
 					return err
 				}
@@ -86,7 +86,7 @@ func chosen(ctx context.Context, inv *inventory.Inventory, cluster string, names
 	}
 	var out []embedded.Release
 	for _, c := range clusters {
-		releases, err := embedded.Releases(ctx, inv, c)
+		releases, err := embedded.Releases(ctx, bootstrap.Assumed(inv), c)
 		if err != nil {
 			return nil, err
 		}

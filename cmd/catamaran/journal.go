@@ -55,6 +55,8 @@ func showJournal(entries []plan.Entry, format string) error {
 		switch e.Type {
 		case plan.EntryRun:
 			what = fmt.Sprintf("%s on %s, catamaran %s, inventory %.12s", e.Operator, e.Machine, e.Version, e.Inventory)
+		case string(plan.Changed):
+			what += ": " + e.Title
 		case string(plan.End):
 			what += " " + (time.Duration(e.TookMS) * time.Millisecond).String()
 		}

@@ -59,7 +59,7 @@ func showPlan(p plan.Plan, format string) error {
 // planStatus turns a plan into the exit code: work to do wins over machines that could not be seen.
 func planStatus(p plan.Plan) error {
 	switch {
-	case len(p.Steps) > 0:
+	case !p.Empty():
 		return &exitCode{code: exitWork}
 	case len(p.Unreachable) > 0:
 		return &exitCode{code: exitPartial, err: fmt.Errorf("%d machines could not be seen", len(p.Unreachable))}

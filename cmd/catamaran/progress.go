@@ -56,9 +56,12 @@ func newProgress(mode string) (*progressView, error) {
 // machine says that the output is read by a program.
 func (v *progressView) machine() bool { return v.mode == "json" }
 
-// Start is called once, before the first event.
-func (v *progressView) Start(p plan.Plan) {
-	v.began, v.total = time.Now(), len(p.Steps)
+// Start begins one part of a run, which has total events that end something.
+func (v *progressView) Start(total int) {
+	v.Close()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.began, v.total, v.ended = time.Now(), total, 0
 	if v.mode == "live" {
 		v.bars = mpb.New(mpb.WithOutput(v.out), mpb.WithRefreshRate(150*time.Millisecond))
 	}
@@ -75,7 +78,7 @@ func (v *progressView) Waiting(node, unit string) {
 func (v *progressView) Event(e plan.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if e.Type == plan.End || e.Type == plan.Failed || e.Type == plan.Skipped {
+	if e.Type == plan.End || e.Type == plan.Failed || e.Type == plan.Skipped || e.Type == plan.Changed {
 		v.ended++
 	}
 	switch v.mode {
@@ -94,7 +97,7 @@ func (v *progressView) text(e plan.Event) string {
 	at := e.Time.Sub(v.began).Round(100 * time.Millisecond)
 	s := fmt.Sprintf("%7s %3d/%d %-7s %s", at, v.ended, v.total, e.Type, e.Step)
 	switch e.Type {
-	case plan.Begin:
+	case plan.Begin, plan.Changed:
 		s += ": " + e.Title
 	case plan.End:
 		s += " in " + e.Took.Round(10*time.Millisecond).String()
@@ -106,6 +109,10 @@ func (v *progressView) text(e plan.Event) string {
 
 // live keeps a row for each running step and prints a line above them when one ends.
 func (v *progressView) live(e plan.Event) {
+	if v.bars == nil { // before anything was asked: a machine of an earlier run is waited for
+		_, _ = fmt.Fprintln(v.out, v.text(e))
+		return
+	}
 	switch e.Type {
 	case plan.Begin:
 		r := &liveRow{}
@@ -117,6 +124,8 @@ func (v *progressView) live(e plan.Event) {
 			return r.line
 		})))
 		v.rows[e.Step] = r
+	case plan.Changed:
+		_, _ = fmt.Fprintln(v.bars, v.text(e))
 	case plan.Output:
 		if r := v.rows[e.Step]; r != nil {
 			r.mu.Lock()
@@ -151,4 +160,5 @@ func (v *progressView) Close() {
 		r.bar.Abort(true)
 	}
 	v.bars.Wait()
+	v.bars, v.rows = nil, map[string]*liveRow{}
 }

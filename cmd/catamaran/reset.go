@@ -27,13 +27,15 @@ site's are left alone. Programs, images and the vault stay.`,
 			if err != nil {
 				return err
 			}
-			question := "carry out these %d steps?"
+			question := ""
 			if len(args) == 0 {
-				question = "this ENDS both clusters and what they store. Carry out these %d steps?"
+				question = "this ENDS both clusters and what they store: "
 			}
 			p, sum, err := s.Reset(cmd.Context(), args, bootstrap.ApplyOptions{
 				Version: version, Waiting: view.Waiting, Events: view.Event,
-				Approve: func(p plan.Plan) (bool, error) { return approve(p, yes, question, view) },
+				Approve: func(p plan.Plan) (bool, error) {
+					return approve(p, yes, fmt.Sprintf("%scarry out these %d steps?", question, len(p.Steps)), view)
+				},
 			})
 			view.Close()
 			return applied(p, sum, err, view)

@@ -10,7 +10,10 @@ import (
 
 	"github.com/catamaran-k8s/catamaran/bootstrap"
 	"github.com/catamaran-k8s/catamaran/provider"
+	"github.com/catamaran-k8s/catamaran/provider/external"
 	"github.com/catamaran-k8s/catamaran/provider/onprem"
+	"github.com/catamaran-k8s/catamaran/provider/openstack"
+	"github.com/catamaran-k8s/catamaran/provider/vsphere"
 )
 
 // global are the flags that every command understands.
@@ -34,7 +37,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.bundle, "bundle", "", "the bundle to install from, instead of the inventory's")
 	f.StringVar(&g.progress, "progress", "auto", "how to show progress: auto, live, plain, json or none")
 	root.AddCommand(
-		newPlan(g), newApply(g), newStatus(g), newReset(g),
+		newPlan(g), newApply(g), newStatus(g), newReset(g), newDestroy(g),
 		newKubeconfig(g), newSSH(g), newTrust(g),
 		newInventory(g), newBundle(g), newCharts(g), newJournal(g), newVerify(g), newLogs(g), newMetrics(g), newReport(g),
 	)
@@ -42,15 +45,20 @@ func newRoot() *cobra.Command {
 }
 
 // open reads the site that the global flags name.
-func (g *global) open() (*bootstrap.Site, error) {
-	s, err := bootstrap.Open(g.inventory, bootstrap.Options{
-		Bundle: g.bundle, Operator: operator(),
-		Providers: provider.Registry{"onprem": onprem.New()},
-	})
-	if err != nil {
-		return nil, err
+func (g *global) open() (*bootstrap.Site, error) { return bootstrap.Open(g.inventory, g.options()) }
+
+func (g *global) options() bootstrap.Options {
+	return bootstrap.Options{Bundle: g.bundle, Operator: operator(), Providers: providers()}
+}
+
+// providers are those that this program has.
+func providers() provider.Registry {
+	return provider.Registry{
+		"onprem":    onprem.New(),
+		"openstack": openstack.New(openstack.Options{}),
+		"vsphere":   vsphere.New(os.Getenv),
+		"external":  external.New(external.Options{Log: func(line string) { fmt.Fprintln(os.Stderr, "provider: "+line) }}),
 	}
-	return s, nil
 }
 
 // operator is the person behind this run: who typed sudo, else the login user.

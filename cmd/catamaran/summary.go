@@ -37,8 +37,11 @@ func (v *progressView) Summary(p plan.Plan, s plan.Summary) {
 func (v *progressView) table(p plan.Plan, s plan.Summary) {
 	w := tabwriter.NewWriter(v.out, 0, 4, 2, ' ', 0)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
-	if s.Empty() {
+	switch {
+	case s.Empty() && p.Empty():
 		row("%s: nothing to do", p.Site)
+	case s.Empty():
+		row("%s: nothing was done", p.Site)
 	}
 	done := append([]plan.Outcome{}, s.Outcomes...)
 	sort.SliceStable(done, func(i, j int) bool { return done[i].Took > done[j].Took })

@@ -84,8 +84,7 @@ func (f *canaryFlags) run(ctx context.Context, k *checked) (d verify.Document, e
 
 // workload is where canaries are fired.
 func (f *canaryFlags) workload(ctx context.Context, s *bootstrap.Site) (*canary.Workload, error) {
-	spec := s.Inventory.Clusters.Workload
-	if spec == nil {
+	if s.Inventory.Clusters.Workload == nil {
 		return nil, fmt.Errorf("%s has no workload cluster: canaries are made there", s.Inventory.Path)
 	}
 	client, hosts, err := reached(ctx, s, inventory.Workload)
@@ -97,7 +96,7 @@ func (f *canaryFlags) workload(ctx context.Context, s *bootstrap.Site) (*canary.
 		return nil, err
 	}
 	w := &canary.Workload{Client: client, Image: f.image, Namespace: namespace}
-	for i, n := range spec.PresentNodes() {
+	for i, n := range s.Inventory.Clusters.Workload.PresentNodes() {
 		if f.node == "" || f.node == n.Name {
 			w.Node, w.Address, w.SSHPort = hosts[i], n.Address, s.Inventory.SSHFor(inventory.Workload, &n).Port
 		}

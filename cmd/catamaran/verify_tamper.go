@@ -77,6 +77,9 @@ func attackProgress(mode string) func(string) {
 
 // prepareAttack fills in what the site says.
 func prepareAttack(ctx context.Context, s *bootstrap.Site, o *tamper.Options) error {
+	if err := s.FindMachines(ctx); err != nil {
+		return err
+	}
 	inv := s.Inventory
 	if inv.Clusters.Service == nil || inv.Clusters.Workload == nil {
 		return errors.New("verify tamper needs both clusters in one inventory: it attacks one from the other")

@@ -26,6 +26,14 @@ func (rack) Resources(testing.TB) []string         { return []string{"the rack"}
 func (rack) Watch(func())                          {}
 func (rack) Break(testing.TB) bool                 { return false }
 
+// Spoil takes an address away, without which a machine can not be adopted.
+func (rack) Spoil(t testing.TB, r provider.Request) (provider.Request, bool) {
+	nodes := r.Inventory.Cluster(r.Cluster).Nodes
+	require.NotEmpty(t, nodes)
+	nodes[0].Address = ""
+	return r, true
+}
+
 func (rack) Request(t testing.TB, w providertest.Want) provider.Request {
 	text := `
 apiVersion: catamaran/v1alpha1

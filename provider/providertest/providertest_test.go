@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,7 @@ import (
 )
 
 func harness(f fault) providertest.Harness {
-	return providertest.Harness{Creates: true, World: func(testing.TB) providertest.World { return &cloud{fault: f} }}
+	return providertest.Harness{Creates: true, Patience: 5 * time.Second, World: func(testing.TB) providertest.World { return &cloud{fault: f} }}
 }
 
 func TestSoundProviderPasses(t *testing.T) {
@@ -66,40 +67,62 @@ func fails(t *testing.T, c providertest.Case, h providertest.Harness) bool {
 	return r.failed
 }
 
+// catches says which cases notice a fault.
+var catches = map[fault][]string{
+	planCreates:       {"plan changes nothing"},
+	planForgets:       {"plan tells what ensure does"},
+	planNil:           {"plan is empty after ensure"},
+	planNeverEnds:     {"plan is empty after ensure", "plan tells what ensure does"},
+	planWithoutReason: {"plan changes nothing"},
+	planNoMachines:    {"plan returns the machines that exist"},
+	makesAbsent:       {"ensure makes nothing for absent nodes"},
+	adoptedUnsaid:     {"ensure returns all machines in inventory order"},
+	ensureRetires:     {"surplus is planned and left alone"},
+	surplusUnseen:     {"surplus is planned and left alone"},
+	surplusNoRole:     {"surplus is planned and left alone"},
+	surplusAdopted:    {"adopted machines are never surplus"},
+	retiresAll:        {"retire deletes exactly the named machines"},
+	retiresShared:     {"retire deletes exactly the named machines"},
+	retireKeepsDisk:   {"retire deletes exactly the named machines", "retire deletes the machine of an absent node"},
+	retireLosesDisk:   {"retire cut off anywhere goes on"},
+	retiresSurplus:    {"retire deletes the machine of an absent node"},
+	retiresAdopted:    {"retire leaves adopted machines"},
+	retireTwiceFails:  {"retire again is no error"},
+	retireSilent:      {"retire deletes exactly the named machines"},
+	planDestroys:      {"plan of destroy changes nothing"},
+	planDestroyNil:    {"plan of destroy changes nothing"},
+	planDestroyShort:  {"plan of destroy tells what destroy does"},
+	destroysListed:    {"destroy deletes surplus too"},
+	destroyNeedsNodes: {"destroy needs no valid node"},
+	makesAlways:       {"ensure again changes nothing", "ensure adopts what is there"},
+	makesAllAnew:      {"ensure makes only what is missing"},
+	marksLater:        {"ensure cut off anywhere goes on"},
+	skipsAbsent:       {"ensure returns all machines in inventory order"},
+	wrongOrder:        {"ensure returns all machines in inventory order"},
+	noAddress:         {"ensure returns all machines in inventory order"},
+	oneAddress:        {"ensure returns all machines in inventory order"},
+	neverAdopts:       {"ensure adopts what is there"},
+	reportsLate:       {"report ends with the call"},
+	reportsLocked:     {"report holds no lock"},
+	reportsNil:        {"report may be nil"},
+	reportsAgain:      {"ensure again changes nothing"},
+	remembers:         {"destroy deletes all that ensure created", "destroy cut off anywhere goes on"},
+	destroysAdopted:   {"destroy leaves adopted machines"},
+	destroysFirst:     {"destroy deletes all that ensure created"},
+	destroySilent:     {"destroy deletes all that ensure created"},
+	destroyTwiceFails: {"destroy again is no error"},
+	ignoresContext:    {"a cancelled context stops everything"},
+	contextPermanent:  {"a cancelled context stops everything", "ensure cut off anywhere goes on", "destroy cut off anywhere goes on"},
+	losesCause:        {"a cancelled context stops everything", "ensure cut off anywhere goes on"},
+	deniedPassing:     {"permanent errors say so"},
+	noClusterPassing:  {"permanent errors say so"},
+	sharedState:       {"several calls at once"},
+}
+
 // TestBrokenProvidersAreCaught: each way of breaking the contract is caught by the case that is about it, and each case
 // catches something.
 func TestBrokenProvidersAreCaught(t *testing.T) {
 	t.Parallel()
-	catches := map[fault][]string{
-		planCreates:       {"plan changes nothing"},
-		planForgets:       {"plan tells what ensure does"},
-		planNil:           {"plan is empty after ensure"},
-		planNeverEnds:     {"plan is empty after ensure", "plan tells what ensure does"},
-		planWithoutReason: {"plan changes nothing"},
-		makesAlways:       {"ensure again changes nothing", "ensure adopts what is there"},
-		makesAllAnew:      {"ensure makes only what is missing"},
-		marksLater:        {"ensure cut off anywhere goes on"},
-		skipsAbsent:       {"ensure returns all machines in inventory order"},
-		wrongOrder:        {"ensure returns all machines in inventory order"},
-		noAddress:         {"ensure returns all machines in inventory order"},
-		oneAddress:        {"ensure returns all machines in inventory order"},
-		neverAdopts:       {"ensure adopts what is there"},
-		reportsLate:       {"report ends with the call"},
-		reportsLocked:     {"report holds no lock"},
-		reportsNil:        {"report may be nil"},
-		reportsAgain:      {"ensure again changes nothing"},
-		remembers:         {"destroy deletes all that ensure created", "destroy cut off anywhere goes on"},
-		destroysAdopted:   {"destroy leaves adopted machines"},
-		destroysFirst:     {"destroy deletes all that ensure created"},
-		destroySilent:     {"destroy deletes all that ensure created"},
-		destroyTwiceFails: {"destroy again is no error"},
-		ignoresContext:    {"a cancelled context stops everything"},
-		contextPermanent:  {"a cancelled context stops everything", "ensure cut off anywhere goes on", "destroy cut off anywhere goes on"},
-		losesCause:        {"a cancelled context stops everything", "ensure cut off anywhere goes on"},
-		deniedPassing:     {"permanent errors say so"},
-		noClusterPassing:  {"permanent errors say so"},
-		sharedState:       {"several calls at once"},
-	}
 	cases := map[string]providertest.Case{}
 	for _, c := range providertest.Cases() {
 		cases[c.Name] = c
@@ -121,19 +144,25 @@ func TestBrokenProvidersAreCaught(t *testing.T) {
 	}
 }
 
-// TestReadme: the table of cases in provider/README.md is this suite.
+// TestReadme: the table of cases in provider/README.md is this suite, and its sentence counts the faults.
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "| case |")
+	require.True(t, found)
 	var listed, want []string
-	for _, line := range strings.Split(string(text), "\n") {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | ✓"); ok {
-			listed = append(listed, strings.TrimSpace(name))
+	for _, line := range strings.Split(table, "\n")[2:] {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			break
 		}
+		assert.Len(t, cells, 7, "a tick a provider: %s", line)
+		listed = append(listed, strings.TrimSpace(cells[1]))
 	}
 	for _, c := range providertest.Cases() {
 		want = append(want, c.Name)
 	}
 	assert.Equal(t, want, listed)
+	assert.Contains(t, string(text), fmt.Sprintf("against %d variants", len(catches)))
 }

@@ -84,17 +84,19 @@ func TestLogChartsAreAccepted(t *testing.T) {
 		chart, security string
 		values          map[string]any
 	}{
-		"fluentd":           {"fluentd", "privileged", map[string]any{"ingest": map[string]any{"address": "10.77.0.10"}}},
-		"fluentd by name":   {"fluentd", "privileged", map[string]any{"size": "large", "ingest": map[string]any{"address": "ingest.example.org"}, "network": map[string]any{"peers": []any{}}}},
-		"fluentd by IPv6":   {"fluentd", "privileged", map[string]any{"ingest": map[string]any{"address": "fd00::10"}}},
-		"falco":             {"falco", "privileged", nil},
-		"falco, narrower":   {"falco", "privileged", map[string]any{"privileged": false, "size": "standard"}},
-		"loki on a volume":  {"loki", "restricted", map[string]any{"storageClass": "fast"}},
-		"loki in versitygw": {"loki", "restricted", map[string]any{"size": "standard", "s3": map[string]any{"endpoint": "https://versitygw.versitygw.svc:7070"}}},
-		"loki in S3":        {"loki", "restricted", map[string]any{"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org:9000", "serviceAuthority": false}}},
-		"versitygw":         {"versitygw", "restricted", map[string]any{"size": "large"}},
-		"gateway":           {"ingest-gateway", "restricted", map[string]any{"tenants": []any{"a", "b"}}},
-		"gateway to S3":     {"ingest-gateway", "restricted", map[string]any{"s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false}}},
+		"fluentd":                           {"fluentd", "privileged", map[string]any{"ingest": map[string]any{"address": "10.77.0.10"}}},
+		"fluentd by name":                   {"fluentd", "privileged", map[string]any{"size": "large", "ingest": map[string]any{"address": "ingest.example.org"}, "network": map[string]any{"peers": []any{}}}},
+		"fluentd by IPv6":                   {"fluentd", "privileged", map[string]any{"ingest": map[string]any{"address": "fd00::10"}}},
+		"falco":                             {"falco", "privileged", nil},
+		"falco, narrower":                   {"falco", "privileged", map[string]any{"privileged": false, "size": "standard"}},
+		"loki on a volume":                  {"loki", "restricted", map[string]any{"storageClass": "fast"}},
+		"loki in versitygw":                 {"loki", "restricted", map[string]any{"size": "standard", "s3": map[string]any{"endpoint": "https://versitygw.versitygw.svc:7070"}}},
+		"loki in S3":                        {"loki", "restricted", map[string]any{"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org:9000", "serviceAuthority": false}}},
+		"versitygw":                         {"versitygw", "restricted", map[string]any{"size": "large"}},
+		"gateway":                           {"ingest-gateway", "restricted", map[string]any{"tenants": []any{"a", "b"}}},
+		"loki, S3 of a site's authority":    {"loki", "restricted", map[string]any{"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false, "siteAuthority": true}}},
+		"gateway, S3 of a site's authority": {"ingest-gateway", "restricted", map[string]any{"s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false, "siteAuthority": true}}},
+		"gateway to S3":                     {"ingest-gateway", "restricted", map[string]any{"s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -128,9 +130,10 @@ func TestLokiVerifiesItsConfiguration(t *testing.T) {
 		return nil
 	}
 	for name, values := range map[string]map[string]any{
-		"small":     nil,
-		"versitygw": {"size": "standard", "s3": map[string]any{"endpoint": "https://versitygw.versitygw.svc:7070"}},
-		"S3":        {"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false}},
+		"small":                    nil,
+		"versitygw":                {"size": "standard", "s3": map[string]any{"endpoint": "https://versitygw.versitygw.svc:7070"}},
+		"S3 of a site's authority": {"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false, "siteAuthority": true}},
+		"S3":                       {"size": "large", "s3": map[string]any{"endpoint": "https://s3.example.org", "serviceAuthority": false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

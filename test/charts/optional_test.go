@@ -52,6 +52,76 @@ func optionalReleases(t *testing.T, size string, cluster inventory.ClusterName) 
 	return slices.DeleteFunc(all, func(r embedded.Release) bool { return inv.Components[r.Name].Enabled == nil })
 }
 
+// cloudInventory has the service cluster in OpenStack and the workload cluster in vSphere; DEFAULT is whether local-path is on.
+const cloudInventory = `
+apiVersion: catamaran/v1alpha1
+kind: Inventory
+metadata: {name: test}
+kubernetes: {version: 1.37.2}
+clusters:
+  service:
+    network: {podCIDR: 10.100.0.0/16, serviceCIDR: 10.101.0.0/16}
+    nodes: [{name: sc-1, role: control-plane, address: 10.77.0.11}]
+  workload:
+    network: {podCIDR: 10.102.0.0/16, serviceCIDR: 10.103.0.0/16}
+    nodes: [{name: wc-1, role: control-plane, address: 10.77.0.21}]
+platform: {enabled: false}
+components:
+  local-path: {enabled: DEFAULT}
+  openstack-cloud-controller-manager: {values: {loadBalancers: {enabled: true, subnet: a-b, provider: ovn}}}
+  cinder-csi: {values: {replicas: 2, storageClass: {type: ssd}}}
+  vsphere-csi: {values: {storageClass: {datastore: "ds:///vmfs/volumes/1/"}}}
+`
+
+// The clouds' charts, each in a namespace of its level; their controllers could be in a restricted one.
+func TestCloudChartsAreAccepted(t *testing.T) {
+	t.Parallel()
+	for _, local := range []string{"true", "false"} {
+		inv, err := inventory.Parse([]byte(strings.Replace(cloudInventory, "DEFAULT", local, 1)), t.TempDir()+"/inventory.yaml")
+		require.NoError(t, err)
+		secret := &inventory.Secret{Env: "X"}
+		inv.Clusters.Service.Provider = inventory.Provider{OpenStack: &inventory.OpenStack{}}
+		inv.Clusters.Service.Cloud = &inventory.Cloud{OpenStack: &inventory.OpenStackCloud{AuthURL: "https://k/v3", ApplicationCredentialID: secret, ApplicationCredentialSecret: secret}}
+		inv.Clusters.Workload.Provider = inventory.Provider{VSphere: &inventory.VSphere{}}
+		inv.Clusters.Workload.Cloud = &inventory.Cloud{VSphere: &inventory.VSphereCloud{Server: "v", Datacenter: "d", User: secret, Password: secret}}
+		var seen []string
+		for _, cluster := range inv.ClusterNames() {
+			all, err := embedded.Releases(t.Context(), inv, cluster)
+			require.NoError(t, err)
+			for _, r := range all {
+				if !strings.Contains(r.Name, "cloud") && !strings.HasSuffix(r.Name, "-csi") {
+					continue
+				}
+				seen = append(seen, r.Name)
+				acceptedCloud(t, r)
+			}
+		}
+		assert.Len(t, seen, 4)
+	}
+}
+
+func acceptedCloud(t *testing.T, r embedded.Release) {
+	t.Helper()
+	manifest, err := r.Manifest()
+	require.NoError(t, err)
+	namespace, restricted := enforcing(t, r.PodSecurity), enforcing(t, "restricted")
+	for _, object := range objects(t, manifest) {
+		if object.GetNamespace() == r.Namespace {
+			object.SetNamespace(namespace)
+		}
+		require.NoError(t, dryRun(t, object), "%s: %s %s", r.Name, object.GetKind(), object.GetName())
+		if pod := templateOf(t, object, namespace); pod != nil {
+			require.NoError(t, dryRun(t, pod), "%s: %s", r.Name, object.GetName())
+			pod.SetNamespace(restricted)
+			if object.GetKind() == "Deployment" {
+				assert.NoError(t, dryRun(t, pod), "%s: %s", r.Name, object.GetName())
+			} else {
+				assert.Error(t, dryRun(t, pod), "%s: %s does not need its privileged namespace", r.Name, object.GetName())
+			}
+		}
+	}
+}
+
 // optionalKinds are the kinds that the charts bring, and whether their status is written apart from the rest, as the programs
 // that read them expect it.
 func optionalKinds() map[schema.GroupVersion]map[string]bool {

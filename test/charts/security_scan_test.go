@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,10 +41,12 @@ func scanObjects(t *testing.T, values map[string]any) []*unstructured.Unstructur
 func TestScanChartsAreAccepted(t *testing.T) {
 	t.Parallel()
 	for name, values := range map[string]map[string]any{
-		"no database":            nil,
-		"a database's image":     {"database": map[string]any{"image": "registry.example.org/trivy-db:2026-11-24"}, "size": "standard"},
-		"a database to download": {"database": map[string]any{"repository": "ghcr.io/aquasecurity/trivy-db:2"}, "size": "large", "ignoreUnfixed": true},
-		"odd nodes":              {"nodeNames": []any{"123", strings.Repeat("a", 63), "wc-1.example.org"}, "network": map[string]any{"nodes": []any{}}},
+		"no database":             nil,
+		"a database's image":      {"database": map[string]any{"image": "registry.example.org/trivy-db:2026-11-24"}, "size": "standard"},
+		"a database to download":  {"database": map[string]any{"repository": "ghcr.io/aquasecurity/trivy-db:2"}, "size": "large", "ignoreUnfixed": true},
+		"a server":                {"database": map[string]any{"image": "registry.example.org/trivy-db:2026-11-24"}, "server": true},
+		"a server that downloads": {"database": map[string]any{"repository": "ghcr.io/aquasecurity/trivy-db:2"}, "server": true, "size": "large"},
+		"odd nodes":               {"nodeNames": []any{"123", strings.Repeat("a", 63), "wc-1.example.org"}, "network": map[string]any{"nodes": []any{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -57,6 +60,12 @@ func TestScanChartsAreAccepted(t *testing.T) {
 				if pod := templateOf(t, object, namespace); pod != nil {
 					pods++
 					assert.NoError(t, dryRun(t, pod), object.GetName())
+					if object.GetKind() == "Deployment" {
+						// the server could run anywhere
+						pod.SetNamespace(enforcing(t, "restricted"))
+						assert.NoError(t, dryRun(t, pod), object.GetName())
+						continue
+					}
 					pod.SetNamespace(strict)
 					err := dryRun(t, pod)
 					require.Error(t, err)
@@ -164,6 +173,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 type scan struct {
 	dir, socket, database string
 	images                string // lines of pod-images
+	// server is where the chart's Trivy server answers, with its token; none where the node has the database itself.
+	server, token string
 }
 
 // run returns the report and how the job ends.
@@ -173,7 +184,7 @@ func (s scan) run(t *testing.T, values map[string]any) ([]map[string]any, error)
 	for _, d := range []string{work, etc} {
 		require.NoError(t, os.MkdirAll(d, 0o700))
 	}
-	moved := strings.NewReplacer("/scratch", work, "/database", s.database, "/etc/catamaran/scan", etc, "/run/containerd/containerd.sock", s.socket)
+	moved := strings.NewReplacer("/scratch", work, "/database", s.database, "/etc/catamaran/scan", etc, "/run/containerd/containerd.sock", s.socket, scanServer, s.server)
 	objects := scanObjects(t, values)
 	for name, text := range configMap(t, objects, "scan") {
 		require.NoError(t, os.WriteFile(filepath.Join(etc, name), []byte(moved.Replace(text)), 0o600))
@@ -203,6 +214,9 @@ func (s scan) run(t *testing.T, values map[string]any) ([]map[string]any, error)
 		if value, ok := e.(map[string]any)["value"].(string); ok {
 			cmd.Env = append(cmd.Env, e.(map[string]any)["name"].(string)+"="+moved.Replace(value))
 		}
+	}
+	if s.token != "" {
+		cmd.Env = append(cmd.Env, "TRIVY_TOKEN="+s.token)
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -244,12 +258,12 @@ func TestScan(t *testing.T) {
 	images := runs("example.org/alpine:1", "shop/a/c") + runs("example.org/clean:1", "shop/c/c") + runs("example.org/small:1", "shop/s/c")
 	values := map[string]any{"database": map[string]any{"image": "registry.example.org/trivy-db:1"}}
 
-	report, err := scan{dir, socket, database, images}.run(t, values)
+	report, err := scan{dir: dir, socket: socket, database: database, images: images}.run(t, values)
 	require.Error(t, err)
 	assert.Equal(t, []map[string]any{{"kind": "scan", "status": "no database", "node": "wc-1", "images": 3.0}}, report)
 
 	says(t, program(t, "trivy-db"), database)
-	report, err = scan{dir, socket, database, images}.run(t, values)
+	report, err = scan{dir: dir, socket: socket, database: database, images: images}.run(t, values)
 	require.NoError(t, err, "%v", report)
 	kinds := map[string][]map[string]any{}
 	for _, l := range report {
@@ -274,11 +288,80 @@ func TestScan(t *testing.T) {
 
 	// one that is gone, and the rest is looked at all the same, for less
 	gone := runs("example.org/gone:1", "shop/g/c") + runs("example.org/alpine:1", "shop/a/c")
-	report, err = scan{dir, socket, database, gone}.run(t, helm.Merge(values, map[string]any{"severities": []any{"CRITICAL"}}))
+	report, err = scan{dir: dir, socket: socket, database: database, images: gone}.run(t, helm.Merge(values, map[string]any{"severities": []any{"CRITICAL"}}))
 	require.Error(t, err)
 	require.Len(t, report, 4)
 	assert.Subset(t, report[1], map[string]any{"kind": "image", "status": "failed", "pod": "shop/g/c"})
 	assert.Contains(t, report[1]["error"], "image not found in containerd store: example.org/gone:1")
 	assert.Subset(t, report[2], map[string]any{"kind": "image", "status": "scanned", "high": 0.0})
 	assert.Subset(t, report[3], map[string]any{"status": "incomplete", "images": 2.0, "failed": 1.0})
+}
+
+// scanServer is where the chart's nodes ask.
+const scanServer = "http://trivy.trivy.svc:4954"
+
+// startScanServer runs the container of the chart's Deployment, and returns where it answers.
+func startScanServer(t *testing.T, database, token string, values map[string]any) string {
+	t.Helper()
+	ports, err := freePorts(1)
+	require.NoError(t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	moved := strings.NewReplacer("/database", database, "0.0.0.0:4954", address)
+	var args []string
+	for _, o := range scanObjects(t, values) {
+		if o.GetKind() == "Deployment" {
+			containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+			require.NoError(t, err)
+			require.Len(t, containers, 1)
+			words, _, err := unstructured.NestedStringSlice(containers[0].(map[string]any), "args")
+			require.NoError(t, err)
+			for _, w := range words {
+				args = append(args, moved.Replace(w))
+			}
+		}
+	}
+	require.NotEmpty(t, args)
+	launch(t, []string{"HOME=" + t.TempDir(), "TRIVY_TOKEN=" + token}, program(t, "trivy"), args...)
+	await(t, http.DefaultClient, "http://"+address+"/healthz")
+	return "http://" + address
+}
+
+// The same with a server that has the database: the node has none, and finds as much; who has another token is told nothing.
+func TestScanAsksTheServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	socket := startContainerd(t, dir)
+	tag, err := name.NewTag("example.org/alpine:1")
+	require.NoError(t, err)
+	archive := filepath.Join(dir, "image.tar")
+	require.NoError(t, tarball.WriteToFile(archive, tag, imageOf(t, file{"etc/alpine-release", []byte("3.22.1\n")},
+		file{"etc/os-release", []byte("ID=alpine\nVERSION_ID=3.22.1\n")}, file{"lib/apk/db/installed", []byte("P:busybox\nV:1.37.0-r0\nA:x86_64\no:busybox\n\n")})))
+	says(t, program(t, "ctr"), "--address", socket, "--namespace", "k8s.io", "images", "import", "--no-unpack", archive)
+	database, none := filepath.Join(dir, "database"), filepath.Join(dir, "none")
+	for _, d := range []string{database, none} {
+		require.NoError(t, os.Mkdir(d, 0o700))
+	}
+	says(t, program(t, "trivy-db"), database)
+	values := map[string]any{"database": map[string]any{"image": "registry.example.org/trivy-db:1"}, "server": true}
+	const token = "Canary_Token_5501"
+	s := scan{dir: dir, socket: socket, database: none, images: "example.org/alpine:1 example.org/alpine:1 shop/a/c\n", token: token}
+	s.server = startScanServer(t, database, token, values)
+
+	report, err := s.run(t, values)
+	require.NoError(t, err, "%v", report)
+	require.Len(t, report, 4)
+	assert.Equal(t, map[string]any{"server": s.server}, report[0]["database"])
+	assert.Subset(t, report[1], map[string]any{"kind": "vulnerability", "severity": "HIGH", "id": "CVE-1999-99002", "package": "busybox"})
+	assert.Subset(t, report[2], map[string]any{"kind": "image", "status": "scanned", "high": 1.0})
+	assert.Subset(t, report[3], map[string]any{"kind": "scan", "status": "complete"})
+
+	s.token = "another"
+	report, err = s.run(t, values)
+	require.Error(t, err)
+	require.Len(t, report, 3)
+	assert.Subset(t, report[1], map[string]any{"kind": "image", "status": "failed"})
+	assert.Contains(t, report[1]["error"], "invalid token")
+	for _, line := range report {
+		assert.NotContains(t, fmt.Sprint(line), token)
+	}
 }

@@ -65,7 +65,7 @@ func (c *canaries) all() map[string]string {
 // vault adds what the product keeps in the site's vault.
 func (c *canaries) vault(t *testing.T, site *site) {
 	t.Helper()
-	inv := site.load(t)
+	inv := site.Load(t)
 	v, err := pki.Open(inv.VaultFile(), inv.IdentityFile(), nil)
 	require.NoError(t, err)
 	for _, name := range inv.ClusterNames() {
@@ -132,12 +132,11 @@ func (c *canaries) processes() []string {
 // (encrypted), the kubeconfigs (the operator's own keys), the secret files the inventory points at.
 func testNoSecretIsSeen(t *testing.T) {
 	s.canaries.vault(t, s.site)
-	s.site.mu.Lock()
-	assert.Empty(t, s.canaries.find(s.site.said.Bytes()), "in what commands printed")
-	assert.Greater(t, s.site.said.Len(), 1000)
-	s.site.mu.Unlock()
+	said := s.site.Said()
+	assert.Empty(t, s.canaries.find(said), "in what commands printed")
+	assert.Greater(t, len(said), 1000)
 
-	dir := filepath.Dir(s.site.path)
+	dir := filepath.Dir(s.site.Path)
 	looked := 0
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -153,7 +152,7 @@ func testNoSecretIsSeen(t *testing.T) {
 			return err
 		}
 		found := s.canaries.find(data)
-		if path == s.site.path {
+		if path == s.site.Path {
 			// the release's value stands in the inventory: that is its place
 			found = without(found, "releases[0].values.token")
 		}
@@ -163,7 +162,7 @@ func testNoSecretIsSeen(t *testing.T) {
 	}))
 	assert.Greater(t, looked, 2)
 
-	inv := s.site.load(t)
+	inv := s.site.Load(t)
 	for _, c := range inv.ClusterNames() {
 		for _, n := range inv.Cluster(c).Nodes {
 			// journal, audit log, container logs and unit outputs of every machine
@@ -191,7 +190,7 @@ func testCanariesCanBeFound(t *testing.T) {
 		assert.Contains(t, s.canaries.find([]byte("xx"+secret+"yy")), name)
 	}
 	stop := s.canaries.watch(s.ctx)
-	_, err := s.machines.root(s.ctx, s.site.load(t).Clusters.Service.Nodes[0].Name, "sleep 1; : "+s.canaries.value, nil)
+	_, err := s.machines.root(s.ctx, s.site.Load(t).Clusters.Service.Nodes[0].Name, "sleep 1; : "+s.canaries.value, nil)
 	require.NoError(t, err)
 	assert.NotEmpty(t, stop(), "a secret on a command line is noticed")
 }

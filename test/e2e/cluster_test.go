@@ -13,41 +13,17 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/catamaran-k8s/catamaran/bootstrap/plan"
 	"github.com/catamaran-k8s/catamaran/inventory"
+	testsite "github.com/catamaran-k8s/catamaran/test/site"
 )
 
-// client speaks to a cluster's API by the kubeconfig that the product wrote, through its endpoint.
-func client(t *testing.T, c inventory.ClusterName) *kubernetes.Clientset {
-	t.Helper()
-	cfg, err := clientcmd.BuildConfigFromFlags("", plan.KubeconfigPath(s.site.load(t).SiteDir(), c))
-	require.NoError(t, err)
-	cfg.Timeout = 20 * time.Second
-	cl, err := kubernetes.NewForConfig(cfg)
-	require.NoError(t, err)
-	return cl
-}
-
-// eventually polls until f holds; the last error is shown when it never does.
-func eventually(t *testing.T, within time.Duration, f func(context.Context) error) {
-	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(s.ctx, 500*time.Millisecond, within, true, func(ctx context.Context) (bool, error) {
-		last = f(ctx)
-		return last == nil, nil
-	})
-	require.NoError(t, err, "after %s: %v", within, last)
-}
-
 func testClustersAreHealthy(t *testing.T) {
-	inv := s.site.load(t)
+	inv := s.site.Load(t)
 	for _, c := range inv.ClusterNames() {
 		t.Run(string(c), func(t *testing.T) {
-			spec, api := inv.Cluster(c), client(t, c)
+			spec, api := inv.Cluster(c), s.site.Client(t, c)
 			nodes, err := api.CoreV1().Nodes().List(s.ctx, metav1.ListOptions{})
 			require.NoError(t, err)
 			var names, want []string
@@ -55,7 +31,7 @@ func testClustersAreHealthy(t *testing.T) {
 				names = append(names, n.Name)
 				assert.Equal(t, "v"+spec.Version, n.Status.NodeInfo.KubeletVersion, n.Name)
 				assert.Contains(t, n.Status.NodeInfo.ContainerRuntimeVersion, "containerd://2.", n.Name)
-				assert.True(t, ready(&n), "%s is ready", n.Name)
+				assert.True(t, testsite.Ready(&n), "%s is ready", n.Name)
 			}
 			for _, n := range spec.PresentNodes() {
 				want = append(want, n.Name)
@@ -72,23 +48,14 @@ func testClustersAreHealthy(t *testing.T) {
 	}
 }
 
-func ready(n *corev1.Node) bool {
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
-}
-
 // Traffic is proven by pods that must reach the API server's Service, a Service's pods and pods on other nodes by name
 // before they are ready: the smoke chart.
 func testTraffic(t *testing.T) {
-	inv := s.site.load(t)
+	inv := s.site.Load(t)
 	for _, c := range inv.ClusterNames() {
 		t.Run(string(c), func(t *testing.T) {
-			api := client(t, c)
-			eventually(t, 3*time.Minute, func(ctx context.Context) error {
+			api := s.site.Client(t, c)
+			s.site.Eventually(t, 3*time.Minute, func(ctx context.Context) error {
 				set, err := api.AppsV1().StatefulSets("smoke").Get(ctx, "smoke-node", metav1.GetOptions{})
 				if err != nil {
 					return err
@@ -99,7 +66,7 @@ func testTraffic(t *testing.T) {
 				return nil
 			})
 			// metrics pass kubelet's serving certificate, the API aggregation and a Service
-			eventually(t, 2*time.Minute, func(ctx context.Context) error {
+			s.site.Eventually(t, 2*time.Minute, func(ctx context.Context) error {
 				raw, err := api.RESTClient().Get().AbsPath("/apis/metrics.k8s.io/v1beta1/nodes").DoRaw(ctx)
 				if err != nil {
 					return err
@@ -117,10 +84,10 @@ func testTraffic(t *testing.T) {
 
 // What hardening promises is asked of the running servers.
 func testHardening(t *testing.T) {
-	inv := s.site.load(t)
+	inv := s.site.Load(t)
 	for _, c := range inv.ClusterNames() {
 		t.Run(string(c), func(t *testing.T) {
-			spec, api := inv.Cluster(c), client(t, c)
+			spec, api := inv.Cluster(c), s.site.Client(t, c)
 			plane := spec.ControlPlanes()[0]
 
 			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "at-rest"}, StringData: map[string]string{"k": "plain-text-marker of " + string(c)}} // the clusters share no secret

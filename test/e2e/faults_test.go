@@ -13,7 +13,7 @@ import (
 // `make chaos` does the same for ten minutes, with more faults.
 func testFaults(t *testing.T) {
 	t.Setenv("E2E_KEY_PASSPHRASE", s.canaries.passphrase) // the inventory asks for it, in this process too
-	site, err := flow.Open(s.ctx, s.site.path)
+	site, err := flow.Open(s.ctx, s.site.Path)
 	require.NoError(t, err)
 	defer site.Close()
 	f, err := flow.Start(s.ctx, site, flow.Options{Rate: 1000, Duration: time.Minute, Log: t.Logf})

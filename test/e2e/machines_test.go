@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	testsite "github.com/catamaran-k8s/catamaran/test/site"
 )
 
 // machines are what the suite forms clusters on, and the ways in which they fail.
@@ -35,7 +37,7 @@ func newMachines(ctx context.Context, dir string) (machines, error) {
 		return &vagrant{dir: filepath.Join("..", ".."), file: path}, err
 	}
 	l := &lab{binary: filepath.Join(dir, "lab"), dir: "/var/lib/catamaran-lab-e2e"}
-	return l, build(ctx, l.binary, "./test/lab")
+	return l, testsite.Build(ctx, l.binary, "test/lab")
 }
 
 // lab are the hosts of test/lab: one control plane and one worker for the service cluster, three control planes and one

@@ -6,17 +6,17 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	testsite "github.com/catamaran-k8s/catamaran/test/site"
 )
 
 var (
@@ -52,7 +52,7 @@ func run(ctx context.Context, m *testing.M) (code int) {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // scratch
 	s = &suite{ctx: ctx, dir: dir, binary: filepath.Join(dir, "catamaran")}
-	if err := build(ctx, s.binary, "./cmd/catamaran"); err != nil {
+	if err := testsite.Build(ctx, s.binary, "cmd/catamaran"); err != nil {
 		return fatal(err)
 	}
 	if s.machines, err = newMachines(ctx, dir); err != nil {
@@ -84,16 +84,4 @@ func run(ctx context.Context, m *testing.M) (code int) {
 func fatal(err error) int {
 	fmt.Fprintln(os.Stderr, "e2e:", err)
 	return 1
-}
-
-// build compiles a command of the repository.
-func build(ctx context.Context, out, pkg string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-	c.Dir = filepath.Join("..", "..")
-	var said bytes.Buffer
-	c.Stdout, c.Stderr = &said, &said
-	if err := c.Run(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, said.String())
-	}
-	return nil
 }

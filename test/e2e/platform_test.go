@@ -23,22 +23,23 @@ import (
 	"github.com/catamaran-k8s/catamaran/bootstrap/verify/chainfile"
 	"github.com/catamaran-k8s/catamaran/bootstrap/verify/query"
 	"github.com/catamaran-k8s/catamaran/inventory"
+	testsite "github.com/catamaran-k8s/catamaran/test/site"
 )
 
 // The compliance platform: from here on the story is the evidence's.
 
 func testPlatform(t *testing.T) {
-	s.site.change(t, func(m map[string]any) {
+	s.site.Change(t, func(m map[string]any) {
 		m["platform"] = map[string]any{"size": "small", "silenceAlert": "2m"} // it is waited for below
-		at(m, "components", "grafana")["enabled"] = false                     // the lab's bundle has no image of it
+		testsite.At(m, "components", "grafana")["enabled"] = false            // the lab's bundle has no image of it
 	})
 	begin := time.Now()
-	out := s.site.must(t, 0, "apply", "--yes", "--progress", "plain")
+	out := s.site.Must(t, 0, "apply", "--yes", "--progress", "plain")
 	t.Logf("the platform was installed in %s:\n%s", time.Since(begin).Round(time.Second), out)
-	assert.Contains(t, s.site.must(t, 0, "apply", "--yes"), "nothing to do")
-	s.site.must(t, 0, "status")
-	for _, c := range s.site.load(t).ClusterNames() {
-		pods, err := client(t, c).CoreV1().Pods("").List(s.ctx, metav1.ListOptions{})
+	assert.Contains(t, s.site.Must(t, 0, "apply", "--yes"), "nothing to do")
+	s.site.Must(t, 0, "status")
+	for _, c := range s.site.Load(t).ClusterNames() {
+		pods, err := s.site.Client(t, c).CoreV1().Pods("").List(s.ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		for _, p := range pods.Items {
 			assert.Contains(t, []corev1.PodPhase{corev1.PodRunning, corev1.PodSucceeded}, p.Status.Phase, "%s %s/%s", c, p.Namespace, p.Name)
@@ -49,13 +50,13 @@ func testPlatform(t *testing.T) {
 // checked runs a verification and returns its document, whose signature is checked.
 func checked(t *testing.T, code int, args ...string) verify.Document {
 	t.Helper()
-	out := s.site.must(t, code, append([]string{"verify"}, args...)...)
+	out := s.site.Must(t, code, append([]string{"verify"}, args...)...)
 	t.Log(out)
-	files, err := filepath.Glob(filepath.Join(verify.Folder(s.site.load(t).SiteDir()), args[0]+"-*.json"))
+	files, err := filepath.Glob(filepath.Join(verify.Folder(s.site.Load(t).SiteDir()), args[0]+"-*.json"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	path := slices.Max(files)
-	s.site.must(t, 0, "verify", "document", path)
+	s.site.Must(t, 0, "verify", "document", path)
 	d, err := verify.Read(path, nil)
 	require.NoError(t, err)
 	return d
@@ -81,7 +82,7 @@ func testCanaries(t *testing.T) {
 
 // silent are the alerts about a workload cluster from which nothing comes, by what does not come.
 func silent(ctx context.Context, t *testing.T) []string {
-	c, out := s.site.command(ctx, "metrics", "-o", "json", `ALERTS{alertname="SilentWorkload",alertstate="firing"}`)
+	c, out := s.site.Command(ctx, "metrics", "-o", "json", `ALERTS{alertname="SilentWorkload",alertstate="firing"}`)
 	c.Stderr = nil
 	require.NoError(t, c.Run(), out.String())
 	var samples []query.Sample
@@ -113,7 +114,7 @@ func testTamper(t *testing.T) {
 
 // The negative control: Loki is made reachable, and a key that opens it is left in the workload cluster.
 func testTamperFindsAnOpenPath(t *testing.T) {
-	sc, wc := client(t, inventory.Service), client(t, inventory.Workload)
+	sc, wc := s.site.Client(t, inventory.Service), s.site.Client(t, inventory.Workload)
 	door, err := sc.CoreV1().Services("loki").Create(s.ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "opened-on-purpose"},
 		Spec: corev1.ServiceSpec{
@@ -141,10 +142,10 @@ func testTamperFindsAnOpenPath(t *testing.T) {
 
 func testReleasesChangeAlone(t *testing.T) {
 	set := func(key string, value any) {
-		s.site.change(t, func(m map[string]any) { at(m, "components", "alertmanager", "values")[key] = value })
+		s.site.Change(t, func(m map[string]any) { testsite.At(m, "components", "alertmanager", "values")[key] = value })
 	}
 	revision := func() string {
-		for _, line := range strings.Split(s.site.must(t, 0, "status", "-o", "json"), "\n") {
+		for _, line := range strings.Split(s.site.Must(t, 0, "status", "-o", "json"), "\n") {
 			if strings.Contains(line, "alertmanager") {
 				return line
 			}
@@ -152,10 +153,10 @@ func testReleasesChangeAlone(t *testing.T) {
 		return ""
 	}
 	set("repeatHours", 8)
-	assert.Equal(t, []string{"service/release/alertmanager"}, s.site.planned(t), "nothing else is touched")
-	s.site.must(t, 0, "apply", "--yes")
+	assert.Equal(t, []string{"service/release/alertmanager"}, s.site.Planned(t), "nothing else is touched")
+	s.site.Must(t, 0, "apply", "--yes")
 	config := func() string {
-		secrets, err := client(t, inventory.Service).CoreV1().ConfigMaps("alertmanager").List(s.ctx, metav1.ListOptions{})
+		secrets, err := s.site.Client(t, inventory.Service).CoreV1().ConfigMaps("alertmanager").List(s.ctx, metav1.ListOptions{})
 		require.NoError(t, err)
 		text, err := json.Marshal(secrets.Items)
 		require.NoError(t, err)
@@ -167,32 +168,32 @@ func testReleasesChangeAlone(t *testing.T) {
 	// asks for more than its limit: the API refuses
 	set("repeatHours", 9)
 	set("resources", map[string]any{"requests": map[string]any{"memory": "2Gi"}, "limits": map[string]any{"memory": "1Gi"}})
-	out := s.site.must(t, 4, "apply", "--yes", "--progress", "plain")
+	out := s.site.Must(t, 4, "apply", "--yes", "--progress", "plain")
 	assert.Contains(t, out, "must be less than or equal to memory limit", "it says why")
 	assert.Contains(t, out, "rolled back")
 	assert.Contains(t, config(), "repeat_interval: 8h", "what was there before is there again")
-	s.site.change(t, func(m map[string]any) { delete(at(m, "components"), "alertmanager") })
-	s.site.must(t, 0, "apply", "--yes")
+	s.site.Change(t, func(m map[string]any) { delete(testsite.At(m, "components"), "alertmanager") })
+	s.site.Must(t, 0, "apply", "--yes")
 	assert.NotEmpty(t, before)
-	assert.Empty(t, s.site.planned(t))
+	assert.Empty(t, s.site.Planned(t))
 }
 
 func testReport(t *testing.T) {
 	dir := filepath.Join(s.dir, "report")
 	require.NoError(t, os.MkdirAll(dir, 0o700))
-	out, code := s.site.run(t, "report", "--out", dir)
+	out, code := s.site.Run(t, "report", "--out", dir)
 	t.Log(out)
 	assert.Contains(t, []int{verify.ExitPass, verify.ExitFail}, code, "all could be read")
 	for _, kind := range []string{"json", "html"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*."+kind))
 		require.NoError(t, err)
 		require.Len(t, files, 1)
-		s.site.must(t, 0, "report", "--check", files[0])
+		s.site.Must(t, 0, "report", "--check", files[0])
 		data := read(t, files[0])
 		i := len(data) / 2
 		data[i] ^= 1
 		require.NoError(t, os.WriteFile(files[0], data, 0o600))
-		_, code := s.site.run(t, "report", "--check", files[0])
+		_, code := s.site.Run(t, "report", "--check", files[0])
 		assert.NotZero(t, code, "one changed bit in %s", kind)
 	}
 }
@@ -200,7 +201,7 @@ func testReport(t *testing.T) {
 // records are how many records of the workload cluster Loki shows in a time that is over.
 func records(t *testing.T, from, to time.Time) []query.Entry {
 	t.Helper()
-	c, out := s.site.command(s.ctx, "logs", "-o", "json", "--limit", "5000", "--since", time.Since(from).String(), `{source=~".+"}`)
+	c, out := s.site.Command(s.ctx, "logs", "-o", "json", "--limit", "5000", "--since", time.Since(from).String(), `{source=~".+"}`)
 	require.NoError(t, c.Run(), out.String())
 	text := out.String()
 	if i := strings.IndexByte(text, '['); i >= 0 {
@@ -219,13 +220,13 @@ func testWipedWorkload(t *testing.T) {
 	to := time.Now().Add(-20 * time.Second)
 	from := to.Add(-20 * time.Second)
 	var before []query.Entry
-	eventually(t, time.Minute, func(context.Context) error {
+	s.site.Eventually(t, time.Minute, func(context.Context) error {
 		if before = records(t, from, to); len(before) == 0 {
 			return errors.New("no record in twenty seconds")
 		}
 		return nil
 	})
-	for _, n := range s.site.load(t).Clusters.Workload.PresentNodes() {
+	for _, n := range s.site.Load(t).Clusters.Workload.PresentNodes() {
 		_, err := s.machines.root(s.ctx, n.Name, wipe, nil)
 		require.NoError(t, err)
 		require.NoError(t, s.machines.kill(s.ctx, n.Name))
@@ -244,14 +245,14 @@ func testWipedWorkload(t *testing.T) {
 	for tenant, end := range was.Ends {
 		assert.GreaterOrEqual(t, is.Ends[tenant].Sequence, end.Sequence, tenant)
 	}
-	eventually(t, 6*time.Minute, func(ctx context.Context) error {
+	s.site.Eventually(t, 6*time.Minute, func(ctx context.Context) error {
 		if found := silent(ctx, t); !slices.Equal(found, []string{"logs", "metrics"}) {
 			return fmt.Errorf("alerts about silence: %v", found)
 		}
 		return nil
 	})
 	t.Logf("the service cluster noticed the silence after %s", time.Since(dark).Round(time.Second))
-	for _, n := range s.site.load(t).Clusters.Workload.PresentNodes() {
+	for _, n := range s.site.Load(t).Clusters.Workload.PresentNodes() {
 		require.NoError(t, s.machines.start(s.ctx, n.Name))
 	}
 	t.Logf("%d records of %s are still there, and the chains: %s", len(before), to.Sub(from), fmt.Sprint(is.Ends))

@@ -18,10 +18,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts"
+	"github.com/catamaran-k8s/catamaran/test/lab/openstack"
+	"github.com/catamaran-k8s/catamaran/test/lab/vsphere"
 )
 
 func main() {
-	hosts.Reexec() // a copy of this program may be a host's supervisor
+	hosts.Reexec()     // a copy of this program may be a host's supervisor
+	openstack.Reexec() // or a cloud's
+	vsphere.Reexec()   // or the vCenter
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := newRoot().ExecuteContext(ctx); err != nil {
@@ -53,7 +57,7 @@ func newRoot() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&g.dir, "dir", hosts.DefaultDir, "the lab's folder: disks, keys, inventory")
 	f.StringVar(&g.name, "name", hosts.DefaultName, "the lab's name, which is also its bridge's")
-	root.AddCommand(newUp(g), newDown(g), newBuild(g), newStatus(g), newInventory(g), newSSH(g))
+	root.AddCommand(newUp(g), newDown(g), newBuild(g), newStatus(g), newInventory(g), newSSH(g), newOpenStack(g), newVSphere(g))
 	for _, c := range controls {
 		root.AddCommand(newControl(g, c))
 	}

@@ -107,14 +107,17 @@ func (f *Folder) Server(protocols ...string) *tls.Config {
 // http.Transport.DialTLSContext.
 func (f *Folder) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	pair, pool := f.current()
+	return dial(ctx, network, address, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, Certificates: []tls.Certificate{*pair}})
+}
+
+// dial opens a TLS connection and verifies the server for the address's host.
+func dial(ctx context.Context, network, address string, config *tls.Config) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
 	}
-	d := tls.Dialer{
-		NetDialer: &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second},
-		Config:    &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: pool, Certificates: []tls.Certificate{*pair}},
-	}
+	config.ServerName = host
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}, Config: config}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return d.DialContext(ctx, network, address)

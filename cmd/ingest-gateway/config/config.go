@@ -116,6 +116,8 @@ type S3 struct {
 	SecretFile string `yaml:"secretFile"`
 	// Trust is service (the service CA, with a client certificate) or system (public authorities, without).
 	Trust string `yaml:"trust"`
+	// CAFile has the authorities (PEM) that count instead of the public ones where Trust is system.
+	CAFile string `yaml:"caFile"`
 	// ConditionalPut says that the store knows If-None-Match. Without it the gateway looks before it writes.
 	ConditionalPut bool     `yaml:"conditionalPut"`
 	Timeout        Duration `yaml:"timeout"`
@@ -229,6 +231,9 @@ func (c Config) check() error {
 	}
 	if c.S3.Trust != "service" && c.S3.Trust != "system" {
 		bad("s3.trust: %q: expected service or system", c.S3.Trust)
+	}
+	if c.S3.CAFile != "" && c.S3.Trust != "system" {
+		bad("s3.caFile: it stands for the public authorities: set trust to system, or leave it out")
 	}
 	if c.Chain.Retention < Duration(24*time.Hour) {
 		bad("chain.retention: %s: expected at least 24h; what is stored cannot be removed before", time.Duration(c.Chain.Retention))

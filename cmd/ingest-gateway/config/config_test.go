@@ -53,6 +53,7 @@ func TestWrongFiles(t *testing.T) {
 		"not a duration":              {"90d", "soon"},
 		"more than one document":      {"tenants:", "---\ntenants: [a]\n---\ntenants:"},
 		"s3.trust":                    {"bucket:", "trust: anybody, bucket:"},
+		"s3.caFile":                   {"bucket:", "caFile: /ca.crt, bucket:"},
 	} {
 		_, err := config.Parse([]byte(strings.Replace(least, change[0], change[1], 1)))
 		assert.ErrorContains(t, err, want)

@@ -106,8 +106,15 @@ func (g *Gateway) chains(internal *certs.Folder, meter *telemetry.Telemetry) err
 		Endpoint: cfg.S3.Endpoint, Region: cfg.S3.Region, Bucket: cfg.S3.Bucket, AccessFile: cfg.S3.AccessFile, SecretFile: cfg.S3.SecretFile,
 		Timeout: time.Duration(cfg.S3.Timeout),
 	}
-	if cfg.S3.Trust == "service" {
+	switch {
+	case cfg.S3.Trust == "service":
 		bucket.Dial = internal.Dial
+	case cfg.S3.CAFile != "":
+		authority, err := certs.OpenAuthority(cfg.S3.CAFile)
+		if err != nil {
+			return fmt.Errorf("s3.caFile: %w", err)
+		}
+		bucket.Dial = authority.Dial
 	}
 	objects, err := store.New(bucket)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type Options struct {
 	// Platform adds the compliance platform's programs and images, which take longer to build than Kubernetes. One needs no
 	// such leave.
 	Platform bool
+	// OpenStack adds the controllers of a cluster on OpenStack.
+	OpenStack bool
 	// Cache is the cache's folder. Default: $CATAMARAN_LAB_CACHE, or catamaran-lab in the user's cache folder.
 	Cache string
 	// Source is the repository's test/lab. Default: looked for from the working directory upwards.
@@ -87,7 +90,7 @@ func One(ctx context.Context, o Options, name string) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
-	for _, c := range append(b.release.components(), platformComponents()...) {
+	for _, c := range slices.Concat(b.release.components(), platformComponents(), openStackComponents()) {
 		for _, p := range c.programs {
 			if p.name != name {
 				continue
@@ -104,13 +107,14 @@ func One(ctx context.Context, o Options, name string) (Program, error) {
 
 // builder holds what one call needs to know.
 type builder struct {
-	release  release
-	platform bool
-	source   string
-	mirror   string
-	store    store
-	tool     toolchain
-	log      func(format string, args ...any)
+	release   release
+	platform  bool
+	openStack bool
+	source    string
+	mirror    string
+	store     store
+	tool      toolchain
+	log       func(format string, args ...any)
 	// compilers bounds how many calls of go build run at once: each one uses every core itself.
 	compilers chan struct{}
 }
@@ -124,7 +128,7 @@ func newBuilder(ctx context.Context, o Options) (*builder, error) {
 		return nil, err
 	}
 	b := &builder{
-		release: r, platform: o.Platform, source: o.Source, mirror: o.Mirror, log: logger(o.Log),
+		release: r, platform: o.Platform, openStack: o.OpenStack, source: o.Source, mirror: o.Mirror, log: logger(o.Log),
 		compilers: make(chan struct{}, max(1, runtime.NumCPU()/2)),
 	}
 	if b.mirror == "" {
@@ -191,10 +195,14 @@ func findSource() (string, error) {
 
 // components lists what this call builds.
 func (b *builder) components() []component {
-	if !b.platform {
-		return b.release.components()
+	all := b.release.components()
+	if b.platform {
+		all = append(all, platformComponents()...)
 	}
-	return append(b.release.components(), platformComponents()...)
+	if b.openStack {
+		all = append(all, openStackComponents()...)
+	}
+	return all
 }
 
 func (b *builder) all(ctx context.Context) (Components, error) {

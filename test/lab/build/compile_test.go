@@ -172,7 +172,7 @@ func TestWrappersPinWhatTheTableSays(t *testing.T) {
 	source, err := findSource()
 	require.NoError(t, err)
 	for _, r := range releases() {
-		b := builder{release: r, platform: true, source: source}
+		b := builder{release: r, platform: true, openStack: true, source: source}
 		for _, c := range b.components() {
 			out, err := exec.Command("go", "mod", "edit", "-json", filepath.Join(b.directory(c), "go.mod")).Output()
 			require.NoError(t, err, c.dir)

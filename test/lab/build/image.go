@@ -98,10 +98,14 @@ func ImageRefs(kubernetes string, platform bool) ([]string, error) {
 
 // recipes lists what this call puts together.
 func (b *builder) recipes() []recipe {
-	if !b.platform {
-		return b.release.recipes()
+	all := b.release.recipes()
+	if b.platform {
+		all = append(all, platformRecipes()...)
 	}
-	return append(b.release.recipes(), platformRecipes()...)
+	if b.openStack {
+		all = append(all, openStackRecipes()...)
+	}
+	return all
 }
 
 // Images makes every image of a Kubernetes version, and of the platform if it is asked for, sorted by reference.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/network"
-	"github.com/catamaran-k8s/catamaran/test/lab/hosts/rootfs"
 )
 
 // powerOffTimeout bounds an orderly shutdown: units get 10 s to stop, see the root file system's lab.conf.
@@ -123,7 +122,7 @@ func (l *Lab) awaitUnlessUnplugged(ctx context.Context, h Host, ended <-chan str
 	if l.partitioned(h.Name) {
 		return nil // nobody can see it answer
 	}
-	return l.await(ctx, h.Name, rootfs.User, ended)
+	return l.await(ctx, h.Name, h.login(), ended)
 }
 
 // Stop powers hosts off in order and waits until they are off.

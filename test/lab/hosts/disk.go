@@ -49,7 +49,15 @@ func (l *Lab) mountDisk(h Host) (string, error) {
 	return root, nil
 }
 
-// install puts the host's own files on a fresh disk: name, addresses, keys.
+// diskFile is a file of a host's own.
+type diskFile struct {
+	path     string // without the leading slash
+	mode     os.FileMode
+	uid, gid int
+	content  []byte
+}
+
+// install puts the host's own files on a fresh disk: name, addresses, keys, and what a guest's user data asks for.
 func (l *Lab) install(h Host, root string) error {
 	done := l.hostDir(h.Name, "disk", "installed")
 	if _, err := os.Stat(done); err == nil {
@@ -59,23 +67,19 @@ func (l *Lab) install(h Host, root string) error {
 	if err != nil {
 		return err
 	}
-	uid, gid, err := lookup(filepath.Join(root, "etc/passwd"), rootfs.User)
-	if err != nil {
-		return err
-	}
-	type file struct {
-		path     string
-		mode     os.FileMode
-		uid, gid int
-		content  []byte
-	}
-	files := []file{
-		{"etc/hostname", 0o644, 0, 0, []byte(h.Name + "\n")},
-		{"etc/hosts", 0o644, 0, 0, []byte(fmt.Sprintf("127.0.0.1 localhost\n::1 localhost ip6-localhost\n%s %s\n", h.Address, h.Name))},
+	files := []diskFile{
+		{"etc/hostname", 0o644, 0, 0, []byte(h.hostname() + "\n")},
+		{"etc/hosts", 0o644, 0, 0, []byte(fmt.Sprintf("127.0.0.1 localhost\n::1 localhost ip6-localhost\n%s %s\n", h.Address, h.hostname()))},
 		// nobody answers there: the lab has no name server and no way out
 		{"etc/resolv.conf", 0o644, 0, 0, []byte(fmt.Sprintf("nameserver %s\n", l.bridge().Gateway()))},
 		{"root/.ssh/authorized_keys", 0o600, 0, 0, login},
-		{"home/" + rootfs.User + "/.ssh/authorized_keys", 0o600, uid, gid, login},
+	}
+	if !h.Guest() {
+		uid, gid, err := lookup(filepath.Join(root, "etc/passwd"), rootfs.User)
+		if err != nil {
+			return err
+		}
+		files = append(files, diskFile{"home/" + rootfs.User + "/.ssh/authorized_keys", 0o600, uid, gid, login})
 	}
 	for path, mode := range map[string]os.FileMode{
 		"etc/machine-id": 0o444, "etc/ssh/ssh_host_ed25519_key": 0o600, "etc/ssh/ssh_host_ed25519_key.pub": 0o644,
@@ -84,27 +88,43 @@ func (l *Lab) install(h Host, root string) error {
 		if err != nil {
 			return err
 		}
-		files = append(files, file{path, mode, 0, 0, data})
+		files = append(files, diskFile{path, mode, 0, 0, data})
 	}
 	for _, f := range files {
-		path := filepath.Join(root, f.path)
-		dir := filepath.Dir(path)
-		if err := os.Mkdir(dir, 0o700); err == nil { // .ssh
-			err = os.Chown(dir, f.uid, f.gid)
-			if err != nil {
-				return err
-			}
-		} else if !errors.Is(err, fs.ErrExist) {
+		if err := f.write(root); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(path); err != nil { // a link of the distribution's
-			return err
-		}
-		if err := errors.Join(os.WriteFile(path, f.content, f.mode), os.Chmod(path, f.mode), os.Chown(path, f.uid, f.gid)); err != nil {
+	}
+	if h.Guest() {
+		if err := l.installSeed(h, root); err != nil {
 			return err
 		}
 	}
 	return writeFile(done, nil, 0o644)
+}
+
+// write puts the file on a disk that is mounted at root, with the folders that it lacks.
+func (f diskFile) write(root string) error {
+	path := filepath.Join(root, f.path)
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	mode := os.FileMode(0o755)
+	if filepath.Base(dir) == ".ssh" {
+		mode = 0o700
+	}
+	if err := os.Mkdir(dir, mode); err == nil {
+		if err := os.Chown(dir, f.uid, f.gid); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.RemoveAll(path); err != nil { // a link of the distribution's
+		return err
+	}
+	return errors.Join(os.WriteFile(path, f.content, f.mode), os.Chmod(path, f.mode), os.Chown(path, f.uid, f.gid))
 }
 
 // lookup finds a user in a passwd file that is not the machine's.

@@ -10,12 +10,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
 	"github.com/catamaran-k8s/catamaran/test/lab/hosts/cgroup"
@@ -132,8 +135,16 @@ func (l *Lab) Host(name string) (Host, error) {
 	return Host{}, fmt.Errorf("there is no host %q; there are %s", name, strings.Join(names, ", "))
 }
 
-// link is the machine's end of a host's cable; the host's end is its eth0.
-func (l *Lab) link(host string) string { return l.state.Name + "-" + host }
+// link is the machine's end of a host's cable; the host's end is its eth0. A name that is too long for an interface, as guests' are,
+// is replaced by a digest.
+func (l *Lab) link(host string) string {
+	if name := l.state.Name + "-" + host; len(name) < unix.IFNAMSIZ {
+		return name
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(host)) // a hash takes everything
+	return fmt.Sprintf("%s-%08x", l.state.Name, h.Sum32())
+}
 
 // The folder of a host.
 func (l *Lab) hostDir(host string, parts ...string) string {

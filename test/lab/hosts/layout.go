@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
+	"github.com/catamaran-k8s/catamaran/test/lab/hosts/rootfs"
 )
 
 // Counts are the hosts of one cluster.
@@ -63,6 +64,27 @@ type Host struct {
 	Address netip.Addr            `json:"address"`
 	// Memory bounds what the host can use, in bytes; 0: no bound.
 	Memory int64 `json:"memory,omitempty"`
+	// Hostname is what a guest calls itself; empty for hosts of the layout, which are called by their name.
+	Hostname string `json:"hostname,omitempty"`
+}
+
+// Guest says that the host came by Add: somebody else decides that it exists and who may log in.
+func (h Host) Guest() bool { return h.Hostname != "" }
+
+// hostname is the host's own name for itself.
+func (h Host) hostname() string {
+	if h.Guest() {
+		return h.Hostname
+	}
+	return h.Name
+}
+
+// login is the user by which the lab finds out whether the host answers; a guest has the users of its user data.
+func (h Host) login() string {
+	if h.Guest() {
+		return "root"
+	}
+	return rootfs.User
 }
 
 // Addresses are the subnet's plus these offsets, so that a host's address says what it is and stays when others come:

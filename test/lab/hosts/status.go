@@ -116,7 +116,7 @@ func (l *Lab) hostStatus(ctx context.Context, h Host) (HostStatus, error) {
 	if out.Power != Paused && !out.Partitioned {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		_, err := l.Run(ctx, h.Name, rootfs.User, "true")
+		_, err := l.Run(ctx, h.Name, h.login(), "true")
 		out.Answers = err == nil
 	}
 	return out, nil

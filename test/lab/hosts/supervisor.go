@@ -296,7 +296,7 @@ func clearHost(ctx context.Context, group cgroup.Group, link, machine string, se
 func (s *supervisor) nspawn(root string, ns *os.File) *exec.Cmd {
 	args := []string{
 		containName, s.group.Path, "systemd-nspawn",
-		"--quiet", "--boot", "--settings=no", "--machine=" + s.machine(), "--hostname=" + s.host.Name, "--directory=" + root,
+		"--quiet", "--boot", "--settings=no", "--machine=" + s.machine(), "--hostname=" + s.host.hostname(), "--directory=" + root,
 		// process 1 of the machine need not be systemd: stay in the group that was made, and register nowhere
 		"--register=no", "--keep-unit",
 		"--network-namespace-path=" + fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()),

@@ -31,6 +31,8 @@ type Options struct {
 	Name   string       // of the bridge; prefix of everything in the kernel. Default cat0
 	Subnet netip.Prefix // default 10.77.0.0/24
 	Layout Layout
+	// Guests is how many hosts may come by Add at the same time; a lab for guests needs no layout. Those that it has are not booted.
+	Guests int
 	// Kubernetes is the version in the inventory. Default 1.37.2.
 	Kubernetes string
 	// Bundle is the bundle in the inventory; empty keeps what the lab has.
@@ -170,7 +172,7 @@ func (u *upping) run(ctx context.Context) error {
 		return err
 	}
 	for _, h := range l.state.Hosts {
-		if err := l.ensureIdentity(h.Name); err != nil {
+		if err := l.ensureIdentity(h.Name); err != nil { // a guest has its own since it was added
 			return err
 		}
 	}
@@ -195,9 +197,12 @@ func (l *Lab) debian() string { return l.state.Rootfs[len(l.state.Rootfs)-1] }
 // plan adds the wanted hosts that the lab does not have.
 func (u *upping) plan() error {
 	l := u.lab
-	want, err := u.o.Layout.Hosts(l.state.Subnet)
-	if err != nil {
-		return err
+	var want []Host
+	var err error
+	if u.o.Guests == 0 || u.o.Layout != (Layout{}) {
+		if want, err = u.o.Layout.Hosts(l.state.Subnet); err != nil {
+			return err
+		}
 	}
 	for _, h := range want {
 		i := slices.IndexFunc(l.state.Hosts, func(have Host) bool { return have.Name == h.Name })
@@ -242,7 +247,8 @@ func (u *upping) raise() error {
 	if !u.features.BridgeNetfilter {
 		u.o.Log("WARNING: net.bridge.bridge-nf-call-iptables does not exist in a host's network namespace: Services will not work between pods of one node")
 	}
-	was, err := machine.RaiseInotify(machine.Inotify, planes, len(l.state.Hosts)-planes)
+	// each second guest may become a control plane
+	was, err := machine.RaiseInotify(machine.Inotify, planes+(u.o.Guests+1)/2, len(l.state.Hosts)-planes+u.o.Guests/2)
 	if err != nil || was == 0 {
 		return err
 	}
@@ -257,7 +263,8 @@ func (u *upping) raise() error {
 func (u *upping) boot(ctx context.Context) error {
 	all, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := together(u.lab.state.Hosts, func(h Host) error {
+	own := slices.DeleteFunc(slices.Clone(u.lab.state.Hosts), Host.Guest) // whoever added a guest decides when it runs
+	err := together(own, func(h Host) error {
 		release, err := u.lab.lockHost(h.Name)
 		if err != nil {
 			return err
@@ -346,11 +353,38 @@ func (l *Lab) Render(ctx context.Context) ([]byte, error) {
 }
 
 func (l *Lab) renderHere(features machine.Features) ([]byte, error) {
+	free, err := l.freeGiB()
+	if err != nil {
+		return nil, err
+	}
+	return l.render(features, free)
+}
+
+// Skeleton returns the inventory of a site of both clusters without a node, for a lab whose machines somebody else makes.
+func (l *Lab) Skeleton(ctx context.Context) ([]byte, error) {
+	features, err := machine.Detect(ctx, l.debian())
+	if err != nil {
+		return nil, err
+	}
+	free, err := l.freeGiB()
+	if err != nil {
+		return nil, err
+	}
+	s := l.site(features, free)
+	for _, name := range []inventory.ClusterName{inventory.Service, inventory.Workload} {
+		c := networks[name]
+		c.VIP = l.VIP(name).String()
+		s.Clusters = append(s.Clusters, c)
+	}
+	return s.Render()
+}
+
+func (l *Lab) freeGiB() (int, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(l.dir, &disk); err != nil {
-		return nil, fmt.Errorf("statfs %s: %w", l.dir, err)
+		return 0, fmt.Errorf("statfs %s: %w", l.dir, err)
 	}
-	return l.render(features, int(disk.Bavail*uint64(disk.Bsize)>>30))
+	return int(disk.Bavail * uint64(disk.Bsize) >> 30), nil
 }
 
 // networks of the clusters' insides; they must be apart from each other and from the lab's own.
@@ -359,11 +393,15 @@ var networks = map[inventory.ClusterName]site.Cluster{
 	inventory.Workload: {Name: inventory.Workload, PodCIDR: "10.102.0.0/16", ServiceCIDR: "10.103.0.0/16"},
 }
 
-func (l *Lab) render(features machine.Features, diskFreeGiB int) ([]byte, error) {
-	s := site.Site{
+func (l *Lab) site(features machine.Features, diskFreeGiB int) site.Site {
+	return site.Site{
 		Name: l.state.Name, Kubernetes: l.state.Kubernetes, Bundle: l.state.Bundle, PlatformOff: l.state.Platform == PlatformOff, PlatformSize: l.state.Platform,
 		User: rootfs.User, KeyFile: l.KeyFile(), Machine: features, DiskFreeGiB: diskFreeGiB,
 	}
+}
+
+func (l *Lab) render(features machine.Features, diskFreeGiB int) ([]byte, error) {
+	s := l.site(features, diskFreeGiB)
 	for _, name := range []inventory.ClusterName{inventory.Service, inventory.Workload, ""} {
 		var nodes []site.Node
 		for _, h := range l.state.Hosts {

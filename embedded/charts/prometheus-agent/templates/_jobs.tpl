@@ -101,7 +101,7 @@ with what someone adds to a target.
 - job_name: platform
   kubernetes_sd_configs:
     - role: pod
-      namespaces: {names: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, velero]}
+      namespaces: {names: [cert-manager, dex, falco, fluentd, gateway-api, gatekeeper-system, velero]}
   sample_limit: 5000
   relabel_configs:
     - {source_labels: [__meta_kubernetes_namespace, __meta_kubernetes_pod_container_port_name], regex: .+;metrics|falco;web, action: keep}
@@ -111,8 +111,13 @@ with what someone adds to a target.
     - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
   metric_relabel_configs:
     - source_labels: [__name__]
-      regex: gatekeeper_(violations|constraints|constraint_templates|audit_last_run_time|validation_request_count_total|watch_manager_watched_gvk)|falcosecurity_.+|falco_.+|fluentd_.+|trivy_.+|velero_backup_.+|certmanager_certificate_(expiration_timestamp_seconds|ready_status)|process_(cpu_seconds_total|resident_memory_bytes|start_time_seconds)
-      action: keep
+      regex: gatekeeper_(violations|constraints|constraint_templates|audit_last_run_time|validation_request_count_total|watch_manager_watched_gvk)|falcosecurity_.+|falco_.+|fluentd_.+|velero_backup_.+|traefik_(config_last_reload_success|config_reloads_total|entrypoint_requests_total|router_requests_total|open_connections|tls_certs_not_after)|certmanager_certificate_(expiration_timestamp_seconds|ready_status)|process_(cpu_seconds_total|resident_memory_bytes|start_time_seconds)
+      target_label: __tmp_keep
+      replacement: "yes"
+    # Dex's name for its requests is everybody's
+    - {source_labels: [namespace, __name__], regex: dex;http_requests_total, target_label: __tmp_keep, replacement: "yes"}
+    - {source_labels: [__tmp_keep], regex: "yes", action: keep}
+    - {regex: __tmp_keep, action: labeldrop}
 {{- end -}}
 {{- define "catamaran.exporter" -}}
 {{- if .tls }}
@@ -126,10 +131,12 @@ relabel_configs:
   - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: metrics, action: keep}
   - {source_labels: [__meta_kubernetes_pod_node_name], target_label: node}
 {{- end -}}
-{{- /* Egress to the namespaces of the job "platform"; ports are theirs to choose. */ -}}
+{{- /* Egress to what the job "platform" scrapes. */ -}}
 {{- define "catamaran.platform" -}}
+{{- range $name, $port := dict "cert-manager" 9402 "dex" 5558 "falco" 8765 "fluentd" 24231 "gateway-api" 8082 "gatekeeper-system" 8888 "velero" 8085 }}
 - to:
-    - namespaceSelector:
-        matchExpressions:
-          - {key: kubernetes.io/metadata.name, operator: In, values: [cert-manager, falco, fluentd, gatekeeper-system, network-policies, trivy, velero]}
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: {{ $name }}}}
+  ports:
+    - {port: {{ $port }}, protocol: TCP}
+{{- end }}
 {{- end -}}

@@ -165,6 +165,9 @@ spec:
           volumeMounts:
             - {name: config, mountPath: /etc/catamaran/thanos, readOnly: true}
             - {name: tls, mountPath: /etc/catamaran/tls, readOnly: true}
+            {{- if and $bucket .root.Values.s3.siteAuthority }}
+            - {name: s3, mountPath: /etc/catamaran/s3, readOnly: true}
+            {{- end }}
             {{- if .rules }}
             - {name: rules, mountPath: /etc/catamaran/rules, readOnly: true}
             {{- end }}
@@ -177,6 +180,11 @@ spec:
           configMap: {name: thanos, defaultMode: 0444}
         - name: tls
           secret: {secretName: thanos-tls, defaultMode: 0440}
+        {{- if and $bucket .root.Values.s3.siteAuthority }}
+        # the S3's authority, without the keys
+        - name: s3
+          secret: {secretName: thanos-s3, defaultMode: 0440, items: [{key: ca.crt, path: ca.crt}]}
+        {{- end }}
         {{- if .rules }}
         - name: rules
           configMap: {name: thanos-rules, defaultMode: 0444}

@@ -12,7 +12,12 @@ quote() {
 }
 
 images=$(wc -l < /scratch/images)
-if [ ! -s /database/db/trivy.db ] || [ ! -s /database/db/metadata.json ]; then
+if [ -n "${SERVER:-}" ]; then
+  # the server has the database, and does not start without; a node has one only to look archives of Java up in
+  database="{\"server\":\"$SERVER\"}"
+elif [ -s /database/db/trivy.db ] && [ -s /database/db/metadata.json ]; then
+  database=$(tr -d '\n' < /database/db/metadata.json)
+else
   line scan 'no database' "\"images\":$images"
   exit 1
 fi
@@ -23,7 +28,7 @@ else
   java=false
   set -- "$@" --skip-files '**/*.jar' --skip-files '**/*.war' --skip-files '**/*.ear' --skip-files '**/*.par'
 fi
-line scan started "\"images\":$images,\"java\":$java,\"database\":$(tr -d '\n' < /database/db/metadata.json)"
+line scan started "\"images\":$images,\"java\":$java,\"database\":$database"
 
 failed=0
 while read -r REFERENCE IMAGE POD; do

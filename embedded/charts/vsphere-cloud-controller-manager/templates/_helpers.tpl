@@ -1,0 +1,9 @@
+{{- define "vsphere-cloud-controller-manager.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+{{- define "vsphere-cloud-controller-manager.labels" -}}
+{{ include "vsphere-cloud-controller-manager.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: catamaran
+{{- end -}}

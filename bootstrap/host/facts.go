@@ -70,7 +70,7 @@ type Facts struct {
 
 	// Cluster is what a control plane knows of its cluster; nil elsewhere or while its API does not answer.
 	Cluster *ClusterFacts `json:"cluster,omitempty"`
-	// ClusterError says why Cluster is nil on a control plane.
+	// ClusterError says why Cluster is nil on a control plane: one list that failed is enough.
 	ClusterError string `json:"clusterError,omitempty"`
 }
 
@@ -106,10 +106,9 @@ type File struct {
 type ClusterFacts struct {
 	Nodes    []NodeFacts    `json:"nodes"`
 	Releases []ReleaseFacts `json:"releases"`
-	// Secrets are those that we made; SecretsListed says that they could be asked for.
-	Secrets       []SecretFacts `json:"secrets,omitempty"`
-	SecretsListed bool          `json:"secretsListed"`
-	Etcd          []EtcdMember  `json:"etcd"`
+	// Secrets are those that we made.
+	Secrets []SecretFacts `json:"secrets,omitempty"`
+	Etcd    []EtcdMember  `json:"etcd"`
 }
 
 // NodeFacts is one Node object, reduced.

@@ -125,21 +125,23 @@ unset IFS
 if [ -r /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apiserver.yaml ] && command -v kubectl >/dev/null; then
   D="$(mktemp -d /run/catamaran-facts.XXXXXX)"
   # its cache would be written below the home folder otherwise
-  K="kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://127.0.0.1:6443 --request-timeout=5s --cache-dir $D/cache"
-  $K get nodes -o json > "$D/nodes" 2> "$D/nodes.err" &
+  K="kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://127.0.0.1:6443 --request-timeout=15s --cache-dir $D/cache"
+  # a list that failed is not an empty one: what is there would be installed and made anew
+  list() {
+    out="$1"; shift
+    $K get "$@" > "$D/$out" 2> "$D/$out.said" || { printf 'list of %s: ' "$out"; tail -n 1 "$D/$out.said"; } > "$D/$out.failed"
+  }
+  list nodes nodes -o json &
   # metadata only: the data of a release stays in the cluster
-  $K get secrets -A -l owner=helm -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.labels.name}{"\t"}{.metadata.labels.version}{"\t"}{.metadata.labels.status}{"\t"}{.metadata.labels.catamaran\.dev/version}{"\t"}{.metadata.labels.catamaran\.dev/digest}{"\n"}{end}' > "$D/releases" 2>/dev/null &
-  $K get secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\t"}{.metadata.annotations.catamaran\.dev/digest}{"\t"}{.metadata.annotations.catamaran\.dev/not-after}{"\n"}{end}' > "$D/secrets.part" 2>/dev/null && mv "$D/secrets.part" "$D/secrets" &
+  list releases secrets -A -l owner=helm -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.labels.name}{"\t"}{.metadata.labels.version}{"\t"}{.metadata.labels.status}{"\t"}{.metadata.labels.catamaran\.dev/version}{"\t"}{.metadata.labels.catamaran\.dev/digest}{"\n"}{end}' &
+  list secrets secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\t"}{.metadata.annotations.catamaran\.dev/digest}{"\t"}{.metadata.annotations.catamaran\.dev/not-after}{"\n"}{end}' &
   if command -v etcdctl >/dev/null; then
     E="etcdctl --command-timeout=3s --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
     { $E member list -w json > "$D/members"; $E endpoint health --cluster -w json > "$D/health"; } 2>/dev/null &
   fi
   wait
-  block nodes < "$D/nodes"
-  block nodesError < "$D/nodes.err"
-  block releases < "$D/releases"
-  # no list is not an empty one: certificates would be made anew
-  [ -e "$D/secrets" ] && block secrets < "$D/secrets"
+  cat "$D"/*.failed 2>/dev/null | block apiError
+  for out in nodes releases secrets; do block "$out" < "$D/$out"; done
   [ -e "$D/members" ] && block members < "$D/members"
   [ -e "$D/health" ] && block health < "$D/health"
   rm -rf "$D"

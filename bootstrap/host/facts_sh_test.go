@@ -121,3 +121,27 @@ ls -A /run >&2
 	require.NotContains(t, stderr.String(), "catamaran", "the temporary folder is gone: %s", stderr.String())
 	require.NotContains(t, stderr.String(), "Read-only", "%s", stderr.String())
 }
+
+// A list that the API server did not give is said, and nothing of the cluster is taken from the others.
+func TestFactsSayWhichListFailed(t *testing.T) {
+	t.Parallel()
+	require.Zero(t, os.Getuid(), "this test mounts file systems in a namespace of its own: run it as root")
+	dir := t.TempDir()
+	// a stand-in
+	kubectl := `case "$*" in *owner=helm*) echo "Unable to connect to the server: timeout" >&2; exit 1 ;; *) echo '{"items":[{"metadata":{"name":"n"}}]}' ;; esac`
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/kubectl"), []byte("#!/bin/sh\n"+kubectl+"\n"), 0o755))
+	script := filepath.Join(dir, "facts")
+	require.NoError(t, os.WriteFile(script, []byte(Script(Query{})), 0o600))
+	out, err := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-ec", `
+mount -t tmpfs private /run
+mkdir -p /run/up /run/work "$1/kubernetes/manifests"; : > "$1/kubernetes/admin.conf"; : > "$1/kubernetes/manifests/kube-apiserver.yaml"
+mount -t overlay -o "lowerdir=$1:/etc,upperdir=/run/up,workdir=/run/work" overlay /etc
+PATH="$1/bin:$PATH" sh "$1/facts"
+`, "sh", dir).Output()
+	require.NoError(t, err)
+	f, err := Parse(out, time.Now())
+	require.NoError(t, err)
+	require.Nil(t, f.Cluster)
+	require.Equal(t, "list of releases: Unable to connect to the server: timeout", f.ClusterError)
+}

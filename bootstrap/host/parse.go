@@ -79,7 +79,7 @@ type parser struct {
 	f          *Facts
 	whole      bool
 	programs   []string
-	nodesError string
+	apiError string
 	api        bool // the API was asked
 	unhealthy  map[string]bool
 	healthSeen bool
@@ -420,11 +420,10 @@ func (p *parser) ensureCluster() *ClusterFacts {
 
 func (p *parser) cluster(name, text string) error {
 	switch name {
+	case "apiError":
+		p.api, p.apiError = true, strings.TrimSpace(text)
 	case "nodes":
-		p.api = true
 		return p.nodes(text)
-	case "nodesError":
-		p.nodesError = strings.TrimSpace(text)
 	case "releases":
 		return p.releases(text)
 	case "secrets":
@@ -516,7 +515,6 @@ func (p *parser) releases(text string) error {
 }
 
 func (p *parser) secrets(text string) error {
-	p.ensureCluster().SecretsListed = true
 	for _, l := range strings.Split(text, "\n") {
 		w := strings.Split(l, "\t")
 		if len(w) < 4 {
@@ -585,9 +583,9 @@ func (p *parser) health(text string) error {
 
 // finish joins what came in different blocks.
 func (p *parser) finish() {
-	if p.api && (p.f.Cluster == nil || p.f.Cluster.Nodes == nil) {
+	if p.api && (p.apiError != "" || p.f.Cluster == nil || p.f.Cluster.Nodes == nil) {
 		p.f.Cluster = nil
-		p.f.ClusterError = p.nodesError
+		p.f.ClusterError = p.apiError
 		if p.f.ClusterError == "" {
 			p.f.ClusterError = "the API server gave no nodes"
 		}

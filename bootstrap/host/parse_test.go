@@ -67,7 +67,6 @@ func TestParseDetails(t *testing.T) {
 		{Namespace: "ingest-gateway", Name: "ingest-gateway-s3", Digest: "77b1"},
 		{Namespace: "loki", Name: "loki-tls", NotAfter: end},
 	}, f.Cluster.Secrets)
-	require.True(t, f.Cluster.SecretsListed)
 	require.Equal(t, []string{"node-role.kubernetes.io/control-plane=:NoSchedule"}, f.Cluster.Nodes[0].Taints)
 	require.Equal(t, "8211f1d0f64f3269", f.Cluster.Etcd[0].ID)
 	require.True(t, f.Cluster.Etcd[0].Healthy)
@@ -134,10 +133,19 @@ func TestClusterThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	whole := capture(t, "member.txt")
 	begin, end := strings.Index(whole, "<nodes\n")+len("<nodes\n"), strings.Index(whole, ">nodes\n")
-	f, err := Parse([]byte(whole[:begin]+"\n"+strings.Replace(whole[end:], "<nodesError\n", "<nodesError\nconnection refused\n", 1)), received)
+	f, err := Parse([]byte(strings.Replace(whole[:begin], "<apiError\n", "<apiError\nconnection refused\n", 1)+"\n"+whole[end:]), received)
 	require.NoError(t, err)
 	require.Nil(t, f.Cluster)
 	require.Equal(t, "connection refused", f.ClusterError)
+}
+
+// One list that failed makes all the rest unknown: no release is installed again because its list did not come.
+func TestClusterThatAnswersInPart(t *testing.T) {
+	t.Parallel()
+	f, err := Parse([]byte(strings.Replace(capture(t, "member.txt"), "<apiError\n", "<apiError\nlist of releases: timed out\n", 1)), received)
+	require.NoError(t, err)
+	require.Nil(t, f.Cluster)
+	require.Equal(t, "list of releases: timed out", f.ClusterError)
 }
 
 func TestVersionIn(t *testing.T) {

@@ -38,10 +38,6 @@ func (m *maker) platform() {
 // secrets plans the Secrets that a release mounts and that are missing, changed or near their end; it returns the steps.
 // installing says that the release itself is planned too: it then waits for what was restarted.
 func (m *maker) secrets(v *view, r embedded.Release, installing bool) []string {
-	if v.answered && !v.secretsListed && len(r.Secrets) > 0 {
-		m.warn("%s: the Secrets of %s could not be listed: whether they are good is not known", v.name, r.Name)
-		return nil
-	}
 	var steps []string
 	for _, s := range r.Secrets {
 		digest := m.in.Local.Platform.DigestOf(s)

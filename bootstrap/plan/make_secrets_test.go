@@ -172,16 +172,6 @@ func TestSecretsThatMustBePutAgain(t *testing.T) {
 	}
 }
 
-// A list that failed is no empty list: nothing is made anew because of it.
-func TestSecretsThatCouldNotBeListed(t *testing.T) {
-	t.Parallel()
-	s := applied(t)
-	s.eachControlPlane(inventory.Service, func(c *host.ClusterFacts) { c.Secrets, c.SecretsListed = nil, false })
-	p := s.plan()
-	assert.Empty(t, ids(p))
-	assert.Contains(t, p.Warnings, "service: the Secrets of loki could not be listed: whether they are good is not known")
-}
-
 func TestWithoutSecretsThereIsNoPlatform(t *testing.T) {
 	t.Parallel()
 	assert.NotContains(t, ids(newSite(t).plan()), platformSecrets)

@@ -353,7 +353,7 @@ func (s *site) join(t MakeMember) {
 	s.eachControlPlane(t.Cluster, func(c *host.ClusterFacts) { shared = c })
 	require.Equal(s.t, t.Init, shared == nil, "%s: init where there is no cluster, join where there is one", t.Node)
 	if shared == nil {
-		shared = &host.ClusterFacts{SecretsListed: true}
+		shared = &host.ClusterFacts{}
 	}
 	node := host.NodeFacts{Name: t.Node, Address: t.Address, Version: "1.37.2", ControlPlane: t.Role == inventory.ControlPlane, Labels: map[string]string{}}
 	if spec := s.in.Inventory.Node(t.Node); spec.Taints != nil {

@@ -21,8 +21,8 @@ type view struct {
 	releases map[string]host.ReleaseFacts // namespace/name
 	secrets  map[string]host.SecretFacts  // namespace/name
 	etcd     []host.EtcdMember
-	// answered says that a control plane's API was asked with success, secretsListed that it also told its Secrets.
-	answered, secretsListed bool
+	// answered says that a control plane's API was asked with success.
+	answered bool
 }
 
 func newView(in Input, name inventory.ClusterName) *view {
@@ -50,7 +50,6 @@ func newView(in Input, name inventory.ClusterName) *view {
 		for _, r := range f.Cluster.Releases {
 			v.releases[r.Namespace+"/"+r.Name] = r
 		}
-		v.secretsListed = f.Cluster.SecretsListed
 		for _, s := range f.Cluster.Secrets {
 			v.secrets[s.Namespace+"/"+s.Name] = s
 		}

@@ -195,7 +195,7 @@ func (b *writer) cluster(f *host.Facts) error {
 		return err
 	}
 	b.block("nodes", string(nodes))
-	b.block("nodesError", "")
+	b.block("apiError", "")
 	var releases []string
 	for _, r := range c.Releases {
 		releases = append(releases, strings.Join([]string{r.Namespace, r.Name, strconv.Itoa(r.Revision), r.Status, r.Version, r.Digest}, "\t"))

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -91,43 +89,6 @@ func (c *canaries) find(data []byte) []string {
 	return found
 }
 
-// watch looks at the command lines of all processes, those of the machines too where they are containers on this one,
-// until stop is called, and returns the ones that showed a canary.
-func (c *canaries) watch(ctx context.Context) (stop func() []string) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan []string)
-	go func() {
-		var leaks []string
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				done <- leaks
-				return
-			case <-tick.C:
-				leaks = append(leaks, c.processes()...)
-			}
-		}
-	}()
-	return func() []string { cancel(); return <-done }
-}
-
-func (c *canaries) processes() []string {
-	var leaks []string
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is right
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			continue // it ended meanwhile
-		}
-		for _, name := range c.find(data) {
-			leaks = append(leaks, fmt.Sprintf("%s in %s: %.80s", name, f, bytes.ReplaceAll(data, []byte{0}, []byte(" "))))
-		}
-	}
-	return leaks
-}
-
 // testNoSecretIsSeen greps everything that was written or said. What is meant to hold secrets is left out by name: the vault
 // (encrypted), the kubeconfigs (the operator's own keys), the secret files the inventory points at.
 func testNoSecretIsSeen(t *testing.T) {
@@ -189,7 +150,7 @@ func testCanariesCanBeFound(t *testing.T) {
 	for name, secret := range s.canaries.all() {
 		assert.Contains(t, s.canaries.find([]byte("xx"+secret+"yy")), name)
 	}
-	stop := s.canaries.watch(s.ctx)
+	stop := s.canaries.watch(t)
 	_, err := s.machines.root(s.ctx, s.site.Load(t).Clusters.Service.Nodes[0].Name, "sleep 1; : "+s.canaries.value, nil)
 	require.NoError(t, err)
 	assert.NotEmpty(t, stop(), "a secret on a command line is noticed")

@@ -64,7 +64,7 @@ func testKilledAtRandom(t *testing.T) {
 	}
 	t.Logf("the moments are those of -seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	stop := s.canaries.watch(s.ctx)
+	stop := s.canaries.watch(t)
 	begin := time.Now()
 	for killed := 0; killed < *kills; {
 		// the first ones early, where most steps are short

@@ -90,7 +90,7 @@ integration: root components
 	  --jsonfile $(CURDIR)/$(REPORTS)/standin-$$(basename $$dir).json -- -race -timeout 5m ./...) || exit; done
 
 e2e: root build components
-	$(call tests,e2e) -timeout 60m -count=1 ./test/e2e/...
+	$(call tests,e2e) -timeout 75m -count=1 ./test/e2e/...
 
 # A cloud takes 2.5 GiB, and both processors while it starts: one at a time.
 cloud: root build components

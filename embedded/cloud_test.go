@@ -136,6 +136,7 @@ func TestCloudSecrets(t *testing.T) {
 	const odd = `a "b\c": {{id}} #`
 	inv := withClouds(onClouds(site(t, "")))
 	o, v := inv.Clusters.Service.Cloud.OpenStack, inv.Clusters.Workload.Cloud.VSphere
+	o.CAFile = file("ca.pem", "-----BEGIN CERTIFICATE-----\n").File
 	o.ApplicationCredentialID, o.ApplicationCredentialSecret = file("id", "4711\n"), file("secret", odd+"\n")
 	v.User, v.Password, v.Server = file("user", "k8s@vsphere.local"), file("password", odd), "vcenter.example.org:8443"
 	resolved := func(r Release, key string) string {
@@ -160,7 +161,7 @@ func TestCloudSecrets(t *testing.T) {
 		assert.Equal(t, map[string]string{"auth_url": o.AuthURL, "application_credential_id": "4711", "application_credential_secret": odd}, entry.Auth)
 		assert.Equal(t, "north", entry.Region)
 		assert.Equal(t, "/etc/catamaran/cloud/ca.crt", entry.CA)
-		assert.Equal(t, SecretValue{File: "/ca.pem"}, r.Secrets[0].Values["ca.crt"])
+		assert.Equal(t, SecretValue{File: o.CAFile}, r.Secrets[0].Values["ca.crt"])
 		manifest, err := r.Manifest()
 		require.NoError(t, err)
 		assert.NotContains(t, manifest, "4711")

@@ -361,5 +361,5 @@ func TestAuthorityOfTheStore(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, map[string]bool{"loki": true, gateway: true, "thanos-receive": true, "thanos-store": true, "thanos-compact": true}, mounts)
+	assert.Equal(t, map[string]bool{"loki": true, gateway: true, "thanos-receive": true, "thanos-store": true, "thanos-compact": true, "thanos-rule": true}, mounts)
 }

@@ -79,7 +79,7 @@ type parser struct {
 	f          *Facts
 	whole      bool
 	programs   []string
-	apiError string
+	apiError   string
 	api        bool // the API was asked
 	unhealthy  map[string]bool
 	healthSeen bool

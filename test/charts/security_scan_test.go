@@ -344,7 +344,7 @@ func TestScanAsksTheServer(t *testing.T) {
 	says(t, program(t, "trivy-db"), database)
 	values := map[string]any{"database": map[string]any{"image": "registry.example.org/trivy-db:1"}, "server": true}
 	const token = "Canary_Token_5501"
-	s := scan{dir: dir, socket: socket, database: none, images: "example.org/alpine:1 example.org/alpine:1 shop/a/c\n", token: token}
+	s := scan{dir: dir, socket: socket, database: none, images: strings.Repeat("example.org/alpine:1 ", 2) + "shop/a/c\n", token: token}
 	s.server = startScanServer(t, database, token, values)
 
 	report, err := s.run(t, values)

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +38,7 @@ func TestStory(t *testing.T) {
 		{"an unplugged machine gives a partial result", testUnplugged},
 		{"the VIP outlives its control plane", testFailover},
 		{"a setting of the API servers is changed one by one", testReconfigure},
+		{"control planes leave one by one, and the cluster goes on with one", testControlPlanesLeave},
 		{"an audit policy that was edited by hand is put back and read", testEditedAuditPolicy},
 		{"a saved plan is refused when the site moved", testSavedPlan},
 		{"the platform is installed", testPlatform},
@@ -271,19 +274,13 @@ func testReconfigure(t *testing.T) {
 	got, err := s.machines.root(s.ctx, inv.Clusters.Workload.Workers()[0].Name, "grep maxPods /var/lib/kubelet/config.yaml", nil)
 	require.NoError(t, err)
 	assert.Contains(t, got, "99", "the worker reads what the control planes uploaded")
-	assert.Empty(t, s.site.Planned(t))
-	s.site.Eventually(t, 3*time.Minute, func(context.Context) error {
-		if out, code := s.site.Run(t, "status"); code != 0 {
-			return errors.New(out)
-		}
-		return nil
-	})
+	settled(t)
 }
 
 // Whoever edits the audit policy on a machine may have had the API server read it: with the file alone nothing is put right.
 func testEditedAuditPolicy(t *testing.T) {
-	planes := s.site.Load(t).Clusters.Workload.ControlPlanes()
-	edited, other := planes[len(planes)-1].Name, planes[0].Name
+	inv := s.site.Load(t)
+	edited, other := inv.Clusters.Service.ControlPlanes()[0].Name, inv.Clusters.Workload.ControlPlanes()[0].Name
 	const policy = "/etc/kubernetes/audit/policy.yaml"
 	// the process and when it began: a number alone may come again
 	server := func(node string) string {
@@ -301,26 +298,70 @@ func testEditedAuditPolicy(t *testing.T) {
 	was, began, others := sum(), server(edited), server(other)
 	_, err := s.machines.root(s.ctx, edited, "printf 'apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n' > "+policy, nil)
 	require.NoError(t, err)
-	require.Equal(t, []string{"workload/" + edited + "/api-server"}, s.site.Planned(t))
+	require.Equal(t, []string{"service/" + edited + "/api-server"}, s.site.Planned(t))
 	s.site.Must(t, 0, "apply", "--yes", "--progress", "plain")
 	assert.Equal(t, was, sum(), "the file is as it was")
 	assert.NotEqual(t, began, server(edited), "another process reads it")
 	assert.Equal(t, others, server(other), "where nothing was edited nothing was restarted")
-	assert.Empty(t, s.site.Planned(t))
+	settled(t)
+}
 
-	// put back by hand: the file is right and nobody knows what the server has read
-	_, err = s.machines.root(s.ctx, edited, "touch "+policy, nil)
-	require.NoError(t, err)
-	began = server(edited)
-	s.site.Must(t, 0, "apply", "--yes", "--progress", "plain")
-	assert.NotEqual(t, began, server(edited))
-	assert.Empty(t, s.site.Planned(t))
+// settled waits until there is nothing to do and the site is healthy: a node may need a moment after its API server was restarted.
+func settled(t *testing.T) {
+	t.Helper()
 	s.site.Eventually(t, 3*time.Minute, func(context.Context) error {
 		if out, code := s.site.Run(t, "status"); code != 0 {
 			return errors.New(out)
 		}
 		return nil
 	})
+	assert.Empty(t, s.site.Planned(t))
+}
+
+// From here on the workload cluster has one control plane, and the machines have room for the platform.
+func testControlPlanesLeave(t *testing.T) {
+	planes := s.site.Load(t).Clusters.Workload.ControlPlanes()
+	require.Len(t, planes, 3)
+	gone := map[string]bool{planes[0].Name: true, planes[1].Name: true} // the founder too
+	s.site.Change(t, func(m map[string]any) {
+		for _, n := range testsite.Nodes(m, inventory.Workload) {
+			if n := n.(map[string]any); gone[n["name"].(string)] {
+				n["state"] = "absent"
+			}
+		}
+	})
+	out := s.site.Must(t, 0, "apply", "--yes", "--progress", "plain")
+	t.Logf("two of three control planes left:\n%s", out)
+	list, err := s.site.Client(t, inventory.Workload).CoreV1().Nodes().List(s.ctx, metav1.ListOptions{})
+	require.NoError(t, err)
+	for _, n := range list.Items {
+		assert.False(t, gone[n.Name], "%s is still a node", n.Name)
+	}
+	for name := range gone {
+		left, err := s.machines.root(s.ctx, name, "ls /etc/kubernetes/manifests /var/lib/etcd/member 2>/dev/null; systemctl is-active kubelet; true", nil)
+		require.NoError(t, err)
+		assert.NotContains(t, left, "etcd", name)
+		assert.Contains(t, left, "inactive", name)
+	}
+	var status struct {
+		Clusters []struct {
+			Name string
+			Etcd []struct{ Name string }
+		}
+	}
+	settled(t)
+	require.NoError(t, json.Unmarshal([]byte(s.site.Must(t, 0, "status", "-o", "json")), &status))
+	for _, c := range status.Clusters {
+		assert.Len(t, c.Etcd, 1, "etcd members of %s", c.Name)
+	}
+	s.site.Change(t, func(m map[string]any) {
+		c := testsite.At(m, "clusters", "workload")
+		c["nodes"] = slices.DeleteFunc(testsite.Nodes(m, inventory.Workload), func(n any) bool { return gone[n.(map[string]any)["name"].(string)] })
+	})
+	assert.Empty(t, s.site.Planned(t))
+	for name := range gone {
+		require.NoError(t, s.machines.kill(s.ctx, name))
+	}
 }
 
 func testSavedPlan(t *testing.T) {

@@ -137,6 +137,10 @@ func aptInstall(ctx context.Context, names []string, out io.Writer) (err error) 
 		}
 		defer func() { err = errors.Join(err, os.Remove(policy)) }()
 	}
+	// an installation that was cut off is ended first: apt-get refuses to go on otherwise
+	if err := command(ctx, "/", out, "dpkg", "--force-unsafe-io", "--configure", "-a"); err != nil {
+		return err
+	}
 	if err := command(ctx, "/", out, "apt-get", "-q", "update"); err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ if [ -r /etc/kubernetes/admin.conf ] && [ -e /etc/kubernetes/manifests/kube-apis
   list releases secrets -A -l owner=helm -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.labels.name}{"\t"}{.metadata.labels.version}{"\t"}{.metadata.labels.status}{"\t"}{.metadata.labels.catamaran\.dev/version}{"\t"}{.metadata.labels.catamaran\.dev/digest}{"\n"}{end}' &
   list secrets secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath={range .items[*]}{.metadata.namespace}{"\t"}{.metadata.name}{"\t"}{.metadata.annotations.catamaran\.dev/digest}{"\t"}{.metadata.annotations.catamaran\.dev/not-after}{"\n"}{end}' &
   if command -v etcdctl >/dev/null; then
-    E="etcdctl --command-timeout=3s --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
+    E="etcdctl --command-timeout=6s --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key"
     { $E member list -w json > "$D/members"; $E endpoint health --cluster -w json > "$D/health"; } 2>/dev/null &
   fi
   wait

@@ -37,7 +37,7 @@ func testPlatform(t *testing.T) {
 	out := s.site.Must(t, 0, "apply", "--yes", "--progress", "plain")
 	t.Logf("the platform was installed in %s:\n%s", time.Since(begin).Round(time.Second), out)
 	assert.Contains(t, s.site.Must(t, 0, "apply", "--yes"), "nothing to do")
-	s.site.Must(t, 0, "status")
+	settled(t)
 	for _, c := range s.site.Load(t).ClusterNames() {
 		pods, err := s.site.Client(t, c).CoreV1().Pods("").List(s.ctx, metav1.ListOptions{})
 		require.NoError(t, err)

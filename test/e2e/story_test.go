@@ -113,7 +113,7 @@ func testSecondApply(t *testing.T) {
 	assert.Contains(t, out, "nothing to do")
 	assert.Contains(t, s.site.Must(t, 0, "plan"), "nothing to do")
 	assert.Len(t, s.site.Journal(t), before, "nothing was begun")
-	assert.Contains(t, s.site.Must(t, 0, "status"), "as in the inventory")
+	assert.Contains(t, settled(t), "as in the inventory")
 }
 
 // spare is the machine that the lab has beyond the clusters; on other machines the inventory's last worker is moved.
@@ -307,15 +307,19 @@ func testEditedAuditPolicy(t *testing.T) {
 }
 
 // settled waits until there is nothing to do and the site is healthy: a node may need a moment after its API server was restarted.
-func settled(t *testing.T) {
+// It returns what status says then.
+func settled(t *testing.T, args ...string) string {
 	t.Helper()
+	status := ""
 	s.site.Eventually(t, 3*time.Minute, func(context.Context) error {
-		if out, code := s.site.Run(t, "status"); code != 0 {
+		out, code := s.site.Run(t, append([]string{"status"}, args...)...)
+		if status = out; code != 0 {
 			return errors.New(out)
 		}
 		return nil
 	})
 	assert.Empty(t, s.site.Planned(t))
+	return status
 }
 
 // From here on the workload cluster has one control plane, and the machines have room for the platform.
@@ -349,8 +353,7 @@ func testControlPlanesLeave(t *testing.T) {
 			Etcd []struct{ Name string }
 		}
 	}
-	settled(t)
-	require.NoError(t, json.Unmarshal([]byte(s.site.Must(t, 0, "status", "-o", "json")), &status))
+	require.NoError(t, json.Unmarshal([]byte(settled(t, "-o", "json")), &status))
 	for _, c := range status.Clusters {
 		assert.Len(t, c.Etcd, 1, "etcd members of %s", c.Name)
 	}

@@ -92,9 +92,6 @@ func (s *Site) awaitMachines(ctx context.Context, names []string, emit func(plan
 	}
 	names = append(slices.Clone(names), earlier...)
 	sort.Strings(names)
-	if emit == nil {
-		emit = func(plan.Event) {}
-	}
 	var mu sync.Mutex
 	var g errgroup.Group
 	var errs []error

@@ -19,7 +19,7 @@ import (
 // answer. A saved plan is compared before anything is made; afterwards its steps can not be the same any more.
 func (s *Site) makeMachines(ctx context.Context, o *ApplyOptions) (plan.Plan, bool, error, error) {
 	if len(s.found.changes()) == 0 && len(s.found.pending(s.wanted)) == 0 {
-		deaf, err := s.awaitMachines(ctx, nil, o.Events)
+		deaf, err := s.awaitMachines(ctx, nil, emitter(nil, o.Events))
 		return plan.Plan{}, true, deaf, err
 	}
 	if err := s.checkBundle(ctx); err != nil {
@@ -78,14 +78,16 @@ func (s *Site) ensure(ctx context.Context, p plan.Plan, o *ApplyOptions) (deaf, 
 	return s.awaitMachines(ctx, fresh, emit)
 }
 
-// emitter hands events to the journal and to who watches, one at a time.
+// emitter hands events to the journal, where there is one, and to who watches, one at a time.
 func emitter(journal *plan.Journal, watch func(plan.Event)) func(plan.Event) {
 	var mu sync.Mutex
 	return func(e plan.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		e.Time = time.Now()
-		journal.Record(e)
+		if journal != nil {
+			journal.Record(e)
+		}
 		if watch != nil {
 			watch(e)
 		}

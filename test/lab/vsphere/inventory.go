@@ -55,6 +55,10 @@ func writeInventory(ctx context.Context, l *hosts.Lab, s State, subnet netip.Pre
 		}}
 		c["pools"] = []any{map[string]any{"name": p.pool, "role": "worker", "count": 1}}
 	}
+	// the simulator has nothing for them to do, and the lab does not build them
+	inv["components"] = map[string]any{
+		"vsphere-cloud-controller-manager": map[string]any{"enabled": false}, "vsphere-csi": map[string]any{"enabled": false},
+	}
 	data, err := yaml.Marshal(inv)
 	if err != nil {
 		return err

@@ -166,6 +166,10 @@ func (w *storyWorld) writeInventory(ctx context.Context, bundle string) error {
 		cluster["nodes"] = []any{map[string]any{"name": c.plane, "role": "control-plane"}}
 		cluster["pools"] = []any{map[string]any{"name": c.pool, "role": "worker", "count": 1}}
 	}
+	// no volume of a hypervisor that is a stand-in can be used, and the lab builds OpenStack's programs for Kubernetes only on request
+	m["components"] = map[string]any{
+		"openstack-cloud-controller-manager": map[string]any{"enabled": false}, "cinder-csi": map[string]any{"enabled": false},
+	}
 	data, err := yaml.Marshal(m)
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func (s *supervisor) makeIdentity(ctx context.Context) (identity, error) {
 		}
 		return p.ID, nil
 	}
-	service, err := project("service")
+	service, err := project("daemons") // a cluster is called "service"
 	if err != nil {
 		return out, err
 	}

@@ -222,7 +222,7 @@ func (s *supervisor) startDaemons(ctx context.Context) error {
 		return err
 	}
 	for _, host := range s.o.computeHosts() {
-		if err := launch("nova-compute-"+host, s.daemon("nova-compute"), true, "nova.conf", host+".conf"); err != nil {
+		if err := launch("nova-compute-"+host, s.o.path("standin", "nova_compute.py"), true, "nova.conf", host+".conf"); err != nil {
 			return err
 		}
 	}

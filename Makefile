@@ -9,9 +9,9 @@
 #     make unit         tests of the product, with the race detector
 #     make integration  tests against a real API server, of the lab and of its stand-ins
 #     make e2e          both clusters on the lab's hosts
-#   make cloud        tests against a real OpenStack, whose servers become hosts of the lab; not among the others yet
-#   make cloud-story  two clusters on servers of a real OpenStack, from an empty project and back; not among the others yet
-#   make vsphere      the same on virtual machines of a vCenter (a simulator); not among the others yet
+#   make cloud        tests against a real OpenStack, whose servers become hosts of the lab; not among the others
+#   make cloud-story  two clusters on servers of a real OpenStack, from an empty project and back; not among the others
+#   make vsphere      the same on virtual machines of a vCenter (a simulator); not among the others
 #   make bench        the benchmarks of test/bench; the last, bench-idle, wants an installed site (make demo)
 #   make chaos        ten minutes of records while parts of a lab that is up (make demo) die; CHAOS= more of its flags
 #   make e2e-vagrant  the e2e tests on virtual machines

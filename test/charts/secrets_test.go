@@ -162,7 +162,7 @@ func TestFactsListSecrets(t *testing.T) {
 	require.NoError(t, c.PutSecret(t.Context(), appSecret(ns, "one")))
 	script, err := os.ReadFile("../../bootstrap/host/facts.sh")
 	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(script), "list secrets secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath=")
+	_, rest, found := strings.Cut(string(script), "secrets -A -l app.kubernetes.io/managed-by=catamaran -o 'jsonpath=")
 	require.True(t, found)
 	template, _, found := strings.Cut(rest, "'")
 	require.True(t, found)

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	filippo.io/age v1.3.2
+	github.com/agnivade/levenshtein v1.2.1
 	github.com/bramvdbogaerde/go-scp v1.6.1
 	github.com/google/go-containerregistry v0.22.1
 	github.com/google/uuid v1.6.0

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -486,29 +487,9 @@ func nearest(word string, names map[string]int) string {
 	}
 	best, distance := "", len(word)/3+2
 	for n := range names {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(n)); d < distance || d == distance && n < best {
+		if d := levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(n)); d < distance || d == distance && n < best {
 			best, distance = n, d
 		}
 	}
 	return best
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			prev, row[j] = row[j], min(row[j]+1, row[j-1]+1, prev+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/catamaran-k8s/catamaran/provider"
@@ -171,7 +172,7 @@ func nearest(name string, all []string) string {
 	}
 	var out []candidate
 	for _, n := range all {
-		out = append(out, candidate{n, distance(strings.ToLower(name), strings.ToLower(n))})
+		out = append(out, candidate{n, levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(n))})
 	}
 	slices.SortFunc(out, func(a, b candidate) int {
 		if a.distance != b.distance {
@@ -188,25 +189,4 @@ func nearest(name string, all []string) string {
 		words = append(words, c.name)
 	}
 	return "the nearest are " + strings.Join(words, ", ")
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for i := range row {
-		row[i] = i
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for k := range len(b) {
-			cost := diagonal
-			if a[i] != b[k] {
-				cost++
-			}
-			diagonal = row[k+1]
-			row[k+1] = min(cost, row[k]+1, row[k+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -251,7 +252,7 @@ func nearest(name string, some []*thing) []string {
 	last := strings.ToLower(name[strings.LastIndex(name, "/")+1:])
 	distance := map[*thing]int{}
 	for _, t := range some {
-		distance[t] = editDistance(last, strings.ToLower(t.name))
+		distance[t] = levenshtein.ComputeDistance(last, strings.ToLower(t.name))
 	}
 	sort.Slice(some, func(i, j int) bool {
 		if a, b := distance[some[i]], distance[some[j]]; a != b {
@@ -264,25 +265,4 @@ func nearest(name string, some []*thing) []string {
 		out = append(out, t.path)
 	}
 	return out
-}
-
-// editDistance is how many letters must be put in, taken out or changed.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -99,7 +99,7 @@ cloud: root build components
 	bin/lab openstack install
 	$(call tests,cloud) -timeout 60m -count=1 ./test/lab/openstack
 	bin/lab openstack up
-	status=0; $(call tests,cloud-provider) -timeout 60m -count=1 ./test/openstack \
+	status=0; $(call tests,cloud-provider) -timeout 100m -count=1 ./test/openstack -stride 12 -parallel 4 \
 	  -clouds-file /var/lib/catamaran-openstack/clouds/clouds.yaml -cloud workload -flavor small -external public || status=$$?; \
 	bin/lab openstack down --purge && exit $$status
 

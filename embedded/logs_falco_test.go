@@ -170,7 +170,7 @@ func TestFalcoRules(t *testing.T) {
 	cases := map[string]struct{ old, new, want string }{
 		"a field that is gone":   {"evt.type = procexit", "evt.dir = < and evt.type = procexit", "there is no field evt.dir"},
 		"a field in the output":  {"%proc.pname", "%proc.parent", "field proc.parent"},
-		"a macro":                {"catamaran_moved and", "catamaran_move and", "catamaran_move is no field and no macro"},
+		"a macro":                {"catamaran_renamed and", "catamaran_rename and", "catamaran_rename is no field and no macro"},
 		"a list":                 {"in (catamaran_log_agent)", "in (catamaran_agent)", "no list catamaran_agent"},
 		"a parenthesis":          {"in (catamaran_log_agent)", "in (catamaran_log_agent", "in a list comes"},
 		"an operator":            {"proc.cmdline contains", "proc.cmdline has", "has is no comparison"},

@@ -146,7 +146,7 @@ func Default() Config {
 		Forward: Forward{
 			Listen: ":24224", MessageBytes: 16 * mib, DecompressedBytes: 32 * mib, Depth: 32, Connections: 256, Readers: 4,
 			RecordsPerSecond: 50000, BytesPerSecond: 32 * mib,
-			MessageTimeout: Duration(time.Minute), IdleTimeout: Duration(10 * time.Minute), SubmitTimeout: Duration(80 * time.Second),
+			MessageTimeout: Duration(time.Minute), IdleTimeout: Duration(10 * time.Minute), SubmitTimeout: Duration(30 * time.Second),
 		},
 		Metrics: Metrics{
 			Listen: ":9443", DropLabels: []string{"tenant_id"}, MaxAhead: Duration(5 * time.Minute),

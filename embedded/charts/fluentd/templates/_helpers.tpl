@@ -17,15 +17,15 @@ app.kubernetes.io/part-of: catamaran
   {{- end }}
 {{- end }}
 {{- end -}}
-{{- /* Measured for the stand-in only: Fluentd itself takes 60 to 120 MB before it has read a line. */ -}}
+{{- /* Measured for the stand-in only: each of Fluentd's two processes takes 60 to 120 MB before it has read a line. */ -}}
 {{- define "fluentd.sizes" -}}
 small:
   requests: {cpu: 50m, memory: 100Mi}
-  limits: {cpu: 500m, memory: 300Mi}
+  limits: {cpu: 500m, memory: 512Mi}
   bufferMiB: 512
 standard:
   requests: {cpu: 100m, memory: 200Mi}
-  limits: {cpu: "1", memory: 512Mi}
+  limits: {cpu: "1", memory: 768Mi}
   bufferMiB: 4096
 large:
   requests: {cpu: 200m, memory: 300Mi}

@@ -8,9 +8,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: catamaran
 {{- end -}}
 {{- define "grafana.sizes" -}}
-small: {requests: {cpu: 20m, memory: 96Mi}, limits: {cpu: 500m, memory: 384Mi}}
-standard: {requests: {cpu: 100m, memory: 192Mi}, limits: {cpu: "1", memory: 512Mi}}
-large: {requests: {cpu: 200m, memory: 384Mi}, limits: {cpu: "2", memory: 1Gi}}
+small: {requests: {cpu: 20m, memory: 192Mi}, limits: {cpu: 500m, memory: 768Mi}}
+standard: {requests: {cpu: 100m, memory: 384Mi}, limits: {cpu: "1", memory: 1Gi}}
+large: {requests: {cpu: 200m, memory: 512Mi}, limits: {cpu: "2", memory: 2Gi}}
 {{- end -}}
 {{- define "grafana.resources" -}}
 {{- $size := get (include "grafana.sizes" . | fromYaml) .Values.size -}}

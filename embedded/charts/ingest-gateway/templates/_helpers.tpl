@@ -22,6 +22,7 @@ small:
   requests: {cpu: 50m, memory: 64Mi}
   limits: {cpu: "1", memory: 512Mi}
   retentionDays: 30
+  connections: 1000
   # of one tenant; memory is readers x (message + 3 x decompressed) + buffer + 3 x object, at the worst
   messageMebibytes: 10
   decompressedMebibytes: 16
@@ -32,6 +33,7 @@ standard:
   requests: {cpu: 500m, memory: 256Mi}
   limits: {cpu: "2", memory: 1Gi}
   retentionDays: 365
+  connections: 4000
   # of one tenant; memory is readers x (message + 3 x decompressed) + buffer + 3 x object, at the worst
   messageMebibytes: 16
   decompressedMebibytes: 32
@@ -42,6 +44,7 @@ large:
   requests: {cpu: "2", memory: 512Mi}
   limits: {cpu: "4", memory: 4Gi}
   retentionDays: 365
+  connections: 16000
   # of one tenant; memory is readers x (message + 3 x decompressed) + buffer + 3 x object, at the worst
   messageMebibytes: 32
   decompressedMebibytes: 64

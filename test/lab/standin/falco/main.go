@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -171,12 +172,15 @@ func (p *printer) endMatters(e map[string]string) bool {
 	return false
 }
 
-// metrics serves the counter that Falco has by this name.
+// metrics serves the counter that Falco has by this name: of rules that matched, with the priority as a number.
 func (p *printer) metrics(w http.ResponseWriter, _ *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	fmt.Fprintln(w, "# TYPE falcosecurity_falco_rules_matches_total counter") //nolint:errcheck // the client is gone
+	priorities := []string{"EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFORMATIONAL", "DEBUG"}
 	for _, r := range p.rules {
-		fmt.Fprintf(w, "falcosecurity_falco_rules_matches_total{rule_name=%q,priority=%q} %d\n", r.Rule, r.Priority, p.matched[r.Rule]) //nolint:errcheck // likewise
+		if n := p.matched[r.Rule]; n > 0 {
+			fmt.Fprintf(w, "falcosecurity_falco_rules_matches_total{rule_name=%q,priority=\"%d\"} %d\n", r.Rule, slices.Index(priorities, strings.ToUpper(r.Priority)), n) //nolint:errcheck // likewise
+		}
 	}
 }

@@ -35,12 +35,12 @@ type forwarder struct {
 
 func newForwarder(s *section) (*forwarder, error) {
 	err := s.only("@type", "@id", "transport", "tls_cert_path", "tls_client_cert_path", "tls_client_private_key_path", "tls_verify_hostname",
-		"require_ack_response", "ack_response_timeout", "send_timeout", "connect_timeout", "heartbeat_type", "keepalive", "keepalive_timeout", "compress")
+		"require_ack_response", "ack_response_timeout", "send_timeout", "connect_timeout", "heartbeat_type", "keepalive", "expire_dns_cache", "compress")
 	if err != nil {
 		return nil, err
 	}
 	for key, want := range map[string]string{
-		"transport": "tls", "require_ack_response": "true", "tls_verify_hostname": "true", "heartbeat_type": "none",
+		"transport": "tls", "require_ack_response": "true", "tls_verify_hostname": "true", "heartbeat_type": "none", "keepalive": "false",
 	} {
 		if s.get(key) != want {
 			return nil, s.errorf("the stand-in delivers with %s %s only", key, want)
@@ -121,27 +121,18 @@ func (f *forwarder) run(ctx context.Context) {
 	work.Wait()
 }
 
-// send delivers chunk after chunk over one connection.
+// send delivers chunk after chunk, each over a connection of its own.
 func (f *forwarder) send(ctx context.Context) {
-	var conn net.Conn
-	hangUp := func() {
-		if conn != nil {
-			_ = conn.Close() // what it carried is sent again
-			conn = nil
-		}
-	}
-	defer hangUp()
 	pause := f.retryWait
 	for {
 		c, err := f.next(ctx)
 		if err != nil {
 			return
 		}
-		if conn == nil {
-			conn, err = f.dial(ctx)
-		}
+		conn, err := f.dial(ctx)
 		if err == nil {
 			err = f.deliver(ctx, conn, c)
+			_ = conn.Close() // what it carried is acknowledged, or sent again
 		}
 		if err == nil {
 			f.done(c)
@@ -149,7 +140,6 @@ func (f *forwarder) send(ctx context.Context) {
 			pause = f.retryWait
 			continue
 		}
-		hangUp()
 		f.giveBack(c)
 		if ctx.Err() != nil {
 			return

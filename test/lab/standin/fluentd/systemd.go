@@ -43,8 +43,8 @@ func newSystemd(s *section) (*systemd, error) {
 		}
 	}
 	storage, entry := s.inner("storage"), s.inner("entry")
-	if storage == nil || storage.get("@type") != "local" || storage.get("persistent") != "true" || storage.get("path") == "" {
-		return nil, s.errorf("<storage> must be local, persistent and have a path")
+	if storage == nil || storage.get("@type") != "local" || storage.get("autosave") != "true" || storage.get("path") == "" {
+		return nil, s.errorf("<storage> must be local, save by itself and have a path")
 	}
 	d.positions = storage.get("path")
 	if entry == nil || entry.get("field_map_strict") != "true" {

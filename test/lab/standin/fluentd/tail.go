@@ -26,6 +26,7 @@ type tail struct {
 	paths, exclude     []string
 	refresh            time.Duration
 	rotateWait         time.Duration
+	batch              int // lines that are read before they are handed over
 	unmatched          bool
 	parse              func(line string, now time.Time) (event, bool)
 	positions          string
@@ -43,15 +44,9 @@ type followed struct {
 	missing  time.Time // since when no path leads to it; zero: one does
 }
 
-// what in_tail reads before it hands over
-const (
-	batchLines = 1000
-	batchBytes = 1 << 20
-)
-
 func newTail(s *section) (*tail, error) {
 	err := s.only("@type", "@id", "@label", "tag", "path", "exclude_path", "pos_file", "pos_file_compaction_interval", "path_key", "follow_inodes",
-		"read_from_head", "refresh_interval", "rotate_wait", "enable_stat_watcher", "emit_unmatched_lines")
+		"read_from_head", "refresh_interval", "rotate_wait", "enable_stat_watcher", "skip_refresh_on_startup", "read_lines_limit", "emit_unmatched_lines")
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +77,9 @@ func newTail(s *section) (*tail, error) {
 	if t.rotateWait, err = s.duration("rotate_wait", 5*time.Second); err != nil {
 		return nil, err
 	}
+	if t.batch, err = s.number("read_lines_limit", 1000); err != nil {
+		return nil, err
+	}
 	p := s.inner("parse")
 	if p == nil {
 		return nil, s.errorf("<parse> is missing")
@@ -94,7 +92,7 @@ func newTail(s *section) (*tail, error) {
 	default:
 		return nil, p.errorf("the stand-in has no parser %q", kind)
 	}
-	return t, p.only("@type")
+	return t, p.only("@type", "time_format")
 }
 
 func (t *tail) id() string { return t.name }
@@ -206,7 +204,7 @@ func (t *tail) read(ctx context.Context, emit func(string, []event) error) error
 	order := slices.SortedFunc(maps.Keys(t.files), func(a, b inode) int { return strings.Compare(t.files[a].path, t.files[b].path) })
 	for _, id := range order {
 		for ctx.Err() == nil {
-			more, err := t.batch(t.files[id], emit)
+			more, err := t.some(t.files[id], emit)
 			if err != nil {
 				return err
 			}
@@ -218,8 +216,8 @@ func (t *tail) read(ctx context.Context, emit func(string, []event) error) error
 	return nil
 }
 
-// batch emits some lines of a file, then remembers how far it is: a crash between the two sends them again.
-func (t *tail) batch(f *followed, emit func(string, []event) error) (more bool, err error) {
+// some emits some lines of a file, then remembers how far it is: a crash between the two sends them again.
+func (t *tail) some(f *followed, emit func(string, []event) error) (more bool, err error) {
 	info, err := f.file.Stat()
 	if err != nil {
 		return false, err
@@ -230,7 +228,7 @@ func (t *tail) batch(f *followed, emit func(string, []event) error) (more bool, 
 	r := bufio.NewReaderSize(io.NewSectionReader(f.file, f.position, info.Size()-f.position), 64<<10)
 	var events []event
 	var taken int64
-	for len(events) < batchLines && taken < batchBytes {
+	for len(events) < t.batch {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
 			break // what has no end yet stays

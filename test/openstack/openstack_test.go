@@ -14,6 +14,7 @@ import (
 
 	"github.com/catamaran-k8s/catamaran/provider"
 	"github.com/catamaran-k8s/catamaran/provider/providertest"
+	lab "github.com/catamaran-k8s/catamaran/test/lab/openstack"
 )
 
 func TestConformance(t *testing.T) {
@@ -121,14 +122,14 @@ func TestDifferences(t *testing.T) {
 func TestNoRoom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	r := w.pooled(t, 3, "")
+	r := w.pooled(t, lab.DefaultComputes+1, "")
 	for i := range r.Inventory.Clusters.Workload.Nodes {
 		if n := &r.Inventory.Clusters.Workload.Nodes[i]; n.Pool != "" {
 			n.OpenStack.AntiAffinity = "hard"
 		}
 	}
 	_, err := w.Provider(t).Ensure(t.Context(), r, nil)
-	require.ErrorIs(t, err, provider.ErrPermanent, "the lab has two hypervisors")
+	require.ErrorIs(t, err, provider.ErrPermanent, "there are %d hypervisors", lab.DefaultComputes)
 	assert.ErrorContains(t, err, "No valid host")
 	assert.ErrorContains(t, err, "antiAffinity hard asks for one hypervisor for each machine of the pool w")
 	p, err := w.Provider(t).Plan(t.Context(), r)

@@ -81,10 +81,13 @@ func (j *job) newServer(n *inventory.Node) ([]step, error) {
 	if len(m.AvailabilityZones) > 0 {
 		reason += ", zone " + m.AvailabilityZones[0]
 	}
+	needs := need{cores: flavor.VCPUs, mebibytes: flavor.RAM}
+	if policy(m.AntiAffinity) != "" {
+		needs.group = n.Pool
+	}
 	id := ""
 	return []step{{
-		at: stageServers, node: n.Name, change: add("server", n.Name, "%s", reason),
-		needs: need{cores: flavor.VCPUs, mebibytes: flavor.RAM},
+		at: stageServers, node: n.Name, change: add("server", n.Name, "%s", reason), needs: needs,
 		do: func(ctx context.Context) error {
 			id, err = j.createServer(ctx, n, &m, flavor, image, keys)
 			return err

@@ -35,6 +35,7 @@ func TestErrorsAreSaidInTheOperatorsTerms(t *testing.T) {
 		{refusal(401, `{"error": {"message": "The request you have made requires authentication."}}`), true, "refuses the credentials"},
 		{refusal(403, `{"forbidden": {"message": "Policy doesn't allow it", "code": 403}}`), true, "may not do this (POST cloud.test:8774/v2.1/servers): Policy doesn't allow it"},
 		{refusal(403, `{"forbidden": {"message": "Quota exceeded for cores: Requested 4, but already used 18 of 20 cores"}}`), true, "Requested 4, but already used 18 of 20 cores"},
+		{refusal(400, `{"badRequest": {"message": "Invalid input for field/attribute user_data. Value: secret=1. 'secret=1' is too long"}}`), true, "Invalid input for field/attribute user_data."},
 		{refusal(409, `{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['port']."}}`), true, "quota is not enough"},
 		{refusal(409, `{"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "IP address 10.0.0.5 already allocated"}}`), true, "10.0.0.5"},
 		{refusal(409, `{"NeutronError": {"type": "SubnetInUse", "message": "in use"}}`), false, "in use"},

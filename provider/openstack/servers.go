@@ -333,13 +333,18 @@ func serverGone(id string) func(context.Context, *world) (bool, error) {
 	}
 }
 
-// deleteServer asks for it; a server that is in the middle of something refuses for a moment.
+// deleteServer asks for it; a server that is in the middle of something refuses for a moment. An ordinary deletion may keep the server
+// for days where the cloud lets them be restored: no list shows it then, but its volume stays attached and its port stays in use. Where
+// the role may not force it, the ordinary one must do.
 func (j *job) deleteServer(id string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		const looks = 30
 		for look := 1; ; look++ {
-			err := servers.Delete(ctx, j.cloud.compute, id).ExtractErr()
-			if code(err) != http.StatusConflict || look == looks {
+			err := servers.ForceDelete(ctx, j.cloud.compute, id).ExtractErr()
+			if code(err) == http.StatusForbidden {
+				err = servers.Delete(ctx, j.cloud.compute, id).ExtractErr()
+			}
+			if code(err) != http.StatusConflict && !uncertain(err) || look == looks {
 				return gone(ctx, "delete the server "+id, err)
 			}
 			if err := sleep(ctx, j.p.options.Poll); err != nil {

@@ -22,7 +22,7 @@ const computeVersion = "2.64"
 
 // cloud is a session with one project.
 type cloud struct {
-	project                 string
+	project, user           string
 	compute, network, image *gophercloud.ServiceClient
 	volume, balancer        *gophercloud.ServiceClient // nil where the cloud has no such service
 	limit                   int                        // requests at once
@@ -78,7 +78,14 @@ func (p *Provider) signIn(ctx context.Context, name string) (*cloud, error) {
 	if project == nil || project.ID == "" {
 		return nil, permanent("openstack: sign in at %s: the credentials are not for a project; name one in clouds.yaml or OS_PROJECT_NAME", auth.IdentityEndpoint)
 	}
+	user, err := result.ExtractUser()
+	if err != nil {
+		return nil, explain(ctx, "read the user of the credentials", err)
+	}
 	out := &cloud{project: project.ID, limit: 8}
+	if user != nil {
+		out.user = user.ID
+	}
 	for _, service := range []struct {
 		name     string
 		open     func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)

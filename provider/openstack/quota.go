@@ -73,7 +73,7 @@ func (j *job) takes(c provider.Change) need {
 		cores, _ := s.Flavor["vcpus"].(float64)
 		mebibytes, _ := s.Flavor["ram"].(float64)
 		n := need{cores: int(cores), mebibytes: int(mebibytes)}
-		if g := j.serverGroups[j.names.part(s.Metadata[markPool])]; g != nil && slices.Contains(g.Members, s.ID) {
+		if g := j.serverGroups[j.names.part(s.Metadata[markPool])]; g != nil && s.UserID == j.cloud.user && slices.Contains(g.Members, s.ID) {
 			n.group = s.Metadata[markPool]
 		}
 		return n
@@ -138,7 +138,7 @@ func (j *job) computeQuota(ctx context.Context, b bill) ([]allowance, error) {
 	return j.computeLines(&l.Absolute, b), nil
 }
 
-// computeLines counts server groups one by one: the limit is for the members of each.
+// computeLines counts server groups one by one: the limit is for the members of each that one user has made.
 func (j *job) computeLines(a *limits.Absolute, b bill) []allowance {
 	out := []allowance{
 		{"instances", "", b.count["server"], a.TotalInstancesUsed, a.MaxTotalInstances},
@@ -149,7 +149,11 @@ func (j *job) computeLines(a *limits.Absolute, b bill) []allowance {
 	for _, pool := range slices.Sorted(maps.Keys(b.group)) {
 		members := 0
 		if g := j.serverGroups[j.names.part(pool)]; g != nil {
-			members = len(g.Members)
+			for i := range j.world.servers {
+				if s := &j.world.servers[i]; s.UserID == j.cloud.user && slices.Contains(g.Members, s.ID) {
+					members++
+				}
+			}
 		}
 		out = append(out, allowance{"members of a server group (pool " + pool + ")", "", b.group[pool], members, a.MaxServerGroupMembers})
 	}

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
@@ -19,8 +20,8 @@ func TestWhatIsMadeAgainIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	names := names{"umea", inventory.Workload}
 	j := &job{
-		names:        names,
-		servers:      map[string]*servers.Server{"wc-1": {ID: "s1", Flavor: map[string]any{"vcpus": 4.0, "ram": 8192.0}, Metadata: map[string]string{markPool: "wc"}}},
+		names: names, cloud: &cloud{user: "me"}, world: &world{servers: []servers.Server{{ID: "s1", UserID: "me"}, {ID: "s2", UserID: "me"}}},
+		servers:      map[string]*servers.Server{"wc-1": {ID: "s1", UserID: "me", Flavor: map[string]any{"vcpus": 4.0, "ram": 8192.0}, Metadata: map[string]string{markPool: "wc"}}},
 		volumes:      map[string]*volumes.Volume{names.node("wc-1"): {Size: 20}},
 		security:     map[string]*groups.SecGroup{names.part(partNodes): {Rules: make([]rules.SecGroupRule, 5)}},
 		serverGroups: map[string]*servergroups.ServerGroup{names.part("wc"): {Members: []string{"s1", "s2"}}},
@@ -42,7 +43,17 @@ func TestWhatIsMadeAgainIsCountedOnce(t *testing.T) {
 func TestQuotaOfServerGroupMembers(t *testing.T) {
 	t.Parallel()
 	names := names{"umea", inventory.Workload}
-	j := &job{names: names, serverGroups: map[string]*servergroups.ServerGroup{names.part("wc"): {Members: make([]string, 8)}}}
+	j := &job{names: names, cloud: &cloud{user: "me"}, world: &world{}}
+	group := &servergroups.ServerGroup{}
+	for i := range 9 {
+		s := servers.Server{ID: strconv.Itoa(i), UserID: "me"}
+		if i == 8 {
+			s.UserID = "somebody else" // whose members do not count for us
+		}
+		j.world.servers = append(j.world.servers, s)
+		group.Members = append(group.Members, s.ID)
+	}
+	j.serverGroups = map[string]*servergroups.ServerGroup{names.part("wc"): group}
 	var steps []step
 	for _, pool := range []string{"wc", "wc", "wc", "new", ""} {
 		steps = append(steps, step{change: add("server", "x", ""), needs: need{group: pool}})

@@ -18,20 +18,20 @@ import (
 
 func TestWhatIsMadeAgainIsCountedOnce(t *testing.T) {
 	t.Parallel()
-	names := names{"umea", inventory.Workload}
+	scope := names{"umea", inventory.Workload}
 	j := &job{
-		names: names, cloud: &cloud{user: "me"}, world: &world{servers: []servers.Server{{ID: "s1", UserID: "me"}, {ID: "s2", UserID: "me"}}},
+		names: scope, cloud: &cloud{user: "me"}, world: &world{servers: []servers.Server{{ID: "s1", UserID: "me"}, {ID: "s2", UserID: "me"}}},
 		servers:      map[string]*servers.Server{"wc-1": {ID: "s1", UserID: "me", Flavor: map[string]any{"vcpus": 4.0, "ram": 8192.0}, Metadata: map[string]string{markPool: "wc"}}},
-		volumes:      map[string]*volumes.Volume{names.node("wc-1"): {Size: 20}},
-		security:     map[string]*groups.SecGroup{names.part(partNodes): {Rules: make([]rules.SecGroupRule, 5)}},
-		serverGroups: map[string]*servergroups.ServerGroup{names.part("wc"): {Members: []string{"s1", "s2"}}},
+		volumes:      map[string]*volumes.Volume{scope.node("wc-1"): {Size: 20}},
+		security:     map[string]*groups.SecGroup{scope.part(partNodes): {Rules: make([]rules.SecGroupRule, 5)}},
+		serverGroups: map[string]*servergroups.ServerGroup{scope.part("wc"): {Members: []string{"s1", "s2"}}},
 	}
 	b := j.reckon([]step{
 		{change: remove("server", "wc-1", "")},
-		{change: remove("volume", names.node("wc-1"), "")},
-		{change: remove("security-group", names.part(partNodes), "")},
+		{change: remove("volume", scope.node("wc-1"), "")},
+		{change: remove("security-group", scope.part(partNodes), "")},
 		{change: add("server", "wc-1", ""), needs: need{cores: 4, mebibytes: 8192, group: "wc"}},
-		{change: add("volume", names.node("wc-1"), ""), needs: need{gibibytes: 50}},
+		{change: add("volume", scope.node("wc-1"), ""), needs: need{gibibytes: 50}},
 		{change: mend("server", "wc-2", ""), needs: need{cores: 99}},
 	})
 	assert.Equal(t, need{gibibytes: 30, rules: -5}, b.sum)
@@ -42,8 +42,8 @@ func TestWhatIsMadeAgainIsCountedOnce(t *testing.T) {
 
 func TestQuotaOfServerGroupMembers(t *testing.T) {
 	t.Parallel()
-	names := names{"umea", inventory.Workload}
-	j := &job{names: names, cloud: &cloud{user: "me"}, world: &world{}}
+	scope := names{"umea", inventory.Workload}
+	j := &job{names: scope, cloud: &cloud{user: "me"}, world: &world{}}
 	group := &servergroups.ServerGroup{}
 	for i := range 9 {
 		s := servers.Server{ID: strconv.Itoa(i), UserID: "me"}
@@ -53,7 +53,7 @@ func TestQuotaOfServerGroupMembers(t *testing.T) {
 		j.world.servers = append(j.world.servers, s)
 		group.Members = append(group.Members, s.ID)
 	}
-	j.serverGroups = map[string]*servergroups.ServerGroup{names.part("wc"): group}
+	j.serverGroups = map[string]*servergroups.ServerGroup{scope.part("wc"): group}
 	var steps []step
 	for _, pool := range []string{"wc", "wc", "wc", "new", ""} {
 		steps = append(steps, step{change: add("server", "x", ""), needs: need{group: pool}})

@@ -210,3 +210,17 @@ func TestNodesHaveNoCloudCredential(t *testing.T) {
 		assert.Equal(t, map[string]bool{"Deployment": true, "DaemonSet": false}, mounted, driver)
 	}
 }
+
+// OVN's driver knows one method, and refuses a load balancer with the controller's own.
+func TestMethodOfLoadBalancers(t *testing.T) {
+	t.Parallel()
+	for provider, ovn := range map[string]bool{"": false, "amphora": false, "ovn": true} {
+		values := "{loadBalancers: {enabled: true, provider: \"" + provider + "\"}}"
+		inv := withClouds(onClouds(site(t, cloudy("openstack-cloud-controller-manager", values))))
+		manifest, err := named(t, releases(t, inv, inventory.Service), "openstack-cloud-controller-manager").Manifest()
+		require.NoError(t, err)
+		config := data(t, manifest, "cloud.conf")
+		assert.Equal(t, provider != "", strings.Contains(config+"\n", "\nlb-provider = "+provider+"\n"), config)
+		assert.Equal(t, ovn, strings.Contains(config+"\n", "\nlb-method = SOURCE_IP_PORT\n"), config)
+	}
+}

@@ -117,7 +117,7 @@ func TestOpenStackFor(t *testing.T) {
 	inv := fullMachines(t)
 	yes, no := true, false
 	assert.Equal(t, OpenStackMachine{
-		Flavor: "m1.xlarge", Image: "ubuntu-24.04", Volume: &OpenStackVolume{SizeGiB: 60, Type: "ssd"}, KeyPair: "ops",
+		Flavor: "m1.xlarge", Image: "ubuntu-24.04", Volume: &OpenStackVolume{SizeGiB: 60, Type: "ssd", AvailabilityZone: "volumes-1"}, KeyPair: "ops",
 		AvailabilityZones: []string{"az1"}, AntiAffinity: AntiAffinityNone, FloatingIP: &yes, ConfigDrive: &yes,
 		SecurityGroups: []string{"monitoring"}, Metadata: map[string]string{"owner": "ops", "cost": "17"}, Tags: []string{},
 	}, inv.OpenStackFor(Service, inv.Node("sc-1")), "a single node: the provider's, then its own; kept apart from nobody")

@@ -87,4 +87,7 @@ type OpenStackMachine struct {
 type OpenStackVolume struct {
 	SizeGiB int    `json:"sizeGiB" check:"required,positive"`
 	Type    string `json:"type,omitempty" check:"line"` // default: the cloud's own
+	// AvailabilityZone is the volume's, for clouds whose zones of volumes are not called as those of servers. Default: that of the
+	// machine, if volumes have one of that name; else the cloud decides.
+	AvailabilityZone string `json:"availabilityZone,omitempty" check:"line"`
 }

@@ -119,6 +119,7 @@ func (m *maker) vault() {
 func (m *maker) cluster(name inventory.ClusterName) {
 	v := newView(m.in, name)
 	m.strangers(v)
+	m.externalCloud(v)
 	if !m.mayForm(v) {
 		return
 	}

@@ -87,7 +87,7 @@ func Query(inv *inventory.Inventory, c inventory.ClusterName, n *inventory.Node,
 	}
 	q := host.Query{
 		Files:   []string{attemptFile, caFile},
-		Content: []string{memberFile, kubeadmFile},
+		Content: []string{memberFile, kubeadmFile, kubeletFlags},
 		Modules: want.Modules, Units: slices.Clone(want.Units),
 	}
 	if n.Role == inventory.ControlPlane {

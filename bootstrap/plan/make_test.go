@@ -436,6 +436,15 @@ func TestWhatForbidsAPlan(t *testing.T) {
 			s.apply(s.plan(), nil)
 			s.write("sc-2", caFile, "0644", "other")
 		}, "sc-2 trusts another authority"},
+		{"a cloud controller manager that comes later", func(s *site) {
+			s.apply(s.plan(), nil)
+			s.cloudController("openstack-cloud-controller-manager", true)
+		}, "clusters.workload: kubelet runs without --cloud-provider=external on wc-1, wc-2, wc-3, wc-4, and the inventory has a cloud controller manager on"},
+		{"a cloud controller manager that goes", func(s *site) {
+			s.cloudController("openstack-cloud-controller-manager", true)
+			s.apply(s.plan(), nil)
+			s.cloudController("openstack-cloud-controller-manager", false)
+		}, "clusters.service: kubelet runs with --cloud-provider=external on sc-1, sc-2, and the inventory has no cloud controller manager on"},
 		{"another version", func(s *site) {
 			s.apply(s.plan(), nil)
 			s.facts("sc-2").Versions["kubelet"] = "1.36.3"

@@ -9,6 +9,9 @@ const (
 	// kubeadmFile is the kubeadm configuration without secrets, as last applied; its drift plans a reconfiguration.
 	kubeadmFile = "/var/lib/catamaran/kubeadm.yaml"
 
+	// kubeletFlags are the flags that kubeadm gave kubelet when the node joined.
+	kubeletFlags = "/var/lib/kubelet/kubeadm-flags.env"
+
 	kubeVIPFile    = "/etc/kubernetes/manifests/kube-vip.yaml"
 	auditPolicy    = "/etc/kubernetes/audit/policy.yaml"
 	encryptionFile = "/etc/kubernetes/encryption/config.yaml"

@@ -250,7 +250,7 @@ func (s *site) do(st Step) {
 	case DrainNode:
 	case ResetNode:
 		f := s.facts(t.Node)
-		for _, p := range []string{memberFile, attemptFile, kubeadmFile, caFile, kubeVIPFile, encryptionFile} {
+		for _, p := range []string{memberFile, attemptFile, kubeadmFile, kubeletFlags, caFile, kubeVIPFile, encryptionFile} {
 			delete(f.Files, p)
 		}
 		f.Cluster, f.Certificates, f.APIServerStarted = nil, map[string]string{}, time.Time{}
@@ -316,6 +316,16 @@ func (s *site) prepare(f *host.Facts, c host.Changes) {
 	}
 }
 
+// cloudController switches one in the inventory.
+func (s *site) cloudController(name string, on bool) {
+	if s.in.Inventory.Components == nil {
+		s.in.Inventory.Components = map[string]inventory.Component{}
+	}
+	c := s.in.Inventory.Components[name]
+	c.Enabled = &on
+	s.in.Inventory.Components[name] = c
+}
+
 // edit writes a file on a machine by hand, at a time that is later than all that was.
 func (s *site) edit(node, path, content string) {
 	f := s.facts(node)
@@ -371,6 +381,11 @@ func (s *site) join(t MakeMember) {
 		}
 	}
 	s.write(t.Node, memberFile, "0644", t.Member)
+	flags := "--node-ip=" + t.Address
+	if t.Kubeadm.ExternalCloud {
+		flags = externalCloud + " " + flags
+	}
+	s.write(t.Node, kubeletFlags, "0644", fmt.Sprintf("KUBELET_KUBEADM_ARGS=%q\n", flags))
 	s.write(t.Node, kubeadmFile, "0600", t.Config)
 	s.write(t.Node, caFile, "0644", s.secrets[t.Cluster].CA.Cert)
 	s.serving(t.Cluster, t.Node, t.Address)

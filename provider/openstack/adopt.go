@@ -1,10 +1,12 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 
@@ -52,6 +54,12 @@ func (j *job) planAdopt() ([]step, error) {
 			return nil, permanent("openstack: %s: the server %s was made by catamaran for %s/%s (%s); it can not be adopted", n.Name, s.ID,
 				s.Metadata[markSite], s.Metadata[markCluster], s.Metadata[markNode])
 		}
+		if address, err := j.adoptedAddress(n, s); err != nil {
+			return nil, err
+		} else if address == "" {
+			return nil, permanent("openstack: %s: the server %s has no address that could be the node's: it has %s, and the inventory says %s", n.Name, s.ID,
+				cmp.Or(strings.Join(fixed(s), ", "), "none"), cmp.Or(n.Address, "nothing of it"))
+		}
 		mark := j.names.scope() + "." + n.Name
 		switch s.Metadata[markAdopted] {
 		case mark:
@@ -60,9 +68,6 @@ func (j *job) planAdopt() ([]step, error) {
 		default:
 			return nil, permanent("openstack: %s: the server %s is adopted as %s already; take the metadata %s off it if that is over", n.Name, s.ID,
 				s.Metadata[markAdopted], markAdopted)
-		}
-		if address, _ := j.addresses(n, s); address == "" {
-			return nil, permanent("openstack: %s: the server %s has no address that could be the node's (it has %v)", n.Name, s.ID, fixed(s))
 		}
 		id := s.ID
 		out = append(out, step{
@@ -77,16 +82,70 @@ func (j *job) planAdopt() ([]step, error) {
 	return out, nil
 }
 
-// addresses are those of an adopted server: the one that the inventory names, or else the first.
+// addresses are those of an adopted server. planAdopt tells what is wrong with them.
 func (j *job) addresses(n *inventory.Node, s *servers.Server) (address, ssh string) {
-	all := fixed(s)
-	switch {
-	case n.Address == "" && len(all) > 0:
-		address = all[0]
-	case slices.Contains(all, n.Address):
-		address = n.Address
-	}
+	address, _ = j.adoptedAddress(n, s)
 	return address, ""
+}
+
+// adoptedAddress is the address that the inventory names, or else the only one in the cluster's subnet, or else the only one at all (of
+// IPv4, if there is any). Among several nothing here can know which network the cluster's nodes talk in.
+func (j *job) adoptedAddress(n *inventory.Node, s *servers.Server) (string, error) {
+	all := fixed(s)
+	if n.Address != "" {
+		if slices.Contains(all, n.Address) {
+			return n.Address, nil
+		}
+		return "", nil
+	}
+	own := j.ownCIDR()
+	var inside, family []string
+	for _, text := range all {
+		a := netip.MustParseAddr(text) // fixed has parsed it
+		if own.Contains(a) {
+			inside = append(inside, text)
+		}
+		if a.Is4() == netip.MustParseAddr(all[0]).Is4() {
+			family = append(family, text)
+		}
+	}
+	choice := family
+	if len(inside) > 0 {
+		choice = inside
+	}
+	switch len(choice) {
+	case 0:
+		return "", nil
+	case 1:
+		return choice[0], nil
+	}
+	return "", permanent("openstack: %s: the server %s has the addresses %s; say which one is the node's, as its address in the inventory", n.Name, s.ID, strings.Join(choice, ", "))
+}
+
+// ownCIDR is the subnet of the cluster's machines; nothing where the inventory names none, as a cluster may that makes none. What is
+// wrong with it planNetwork tells.
+func (j *job) ownCIDR() netip.Prefix {
+	spec := j.spec.Network
+	if p, err := netip.ParsePrefix(spec.CIDR); err == nil {
+		return p
+	}
+	if spec.Name == "" {
+		return netip.Prefix{}
+	}
+	n, err := j.findNetwork("tenant", spec.Name, func(*network) bool { return true })
+	if err != nil {
+		return netip.Prefix{}
+	}
+	var found []netip.Prefix
+	for _, s := range j.world.subnets {
+		if p, err := netip.ParsePrefix(s.CIDR); err == nil && s.NetworkID == n.ID && (spec.Subnet == "" || s.Name == spec.Subnet || s.ID == spec.Subnet) {
+			found = append(found, p)
+		}
+	}
+	if len(found) != 1 {
+		return netip.Prefix{}
+	}
+	return found[0]
 }
 
 // fixed are the fixed addresses of a server, IPv4 before IPv6.

@@ -22,7 +22,7 @@ const computeVersion = "2.64"
 
 // cloud is a session with one project.
 type cloud struct {
-	project                 string
+	project, user           string
 	compute, network, image *gophercloud.ServiceClient
 	volume, balancer        *gophercloud.ServiceClient // nil where the cloud has no such service
 	limit                   int                        // requests at once
@@ -64,6 +64,13 @@ func (p *Provider) signIn(ctx context.Context, name string) (*cloud, error) {
 	if !ok {
 		return nil, permanent("openstack: sign in at %s: the cloud speaks no Keystone v3", auth.IdentityEndpoint)
 	}
+	catalog, err := result.ExtractServiceCatalog()
+	if err != nil {
+		return nil, explain(ctx, "read the catalog of the cloud", err)
+	}
+	if err := oneRegion(catalog, endpoints); err != nil {
+		return nil, permanent("openstack: sign in at %s: %v", auth.IdentityEndpoint, err)
+	}
 	project, err := result.ExtractProject()
 	if err != nil {
 		return nil, explain(ctx, "read the project of the credentials", err)
@@ -71,7 +78,14 @@ func (p *Provider) signIn(ctx context.Context, name string) (*cloud, error) {
 	if project == nil || project.ID == "" {
 		return nil, permanent("openstack: sign in at %s: the credentials are not for a project; name one in clouds.yaml or OS_PROJECT_NAME", auth.IdentityEndpoint)
 	}
+	user, err := result.ExtractUser()
+	if err != nil {
+		return nil, explain(ctx, "read the user of the credentials", err)
+	}
 	out := &cloud{project: project.ID, limit: 8}
+	if user != nil {
+		out.user = user.ID
+	}
 	for _, service := range []struct {
 		name     string
 		open     func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)
@@ -119,6 +133,12 @@ func (p *Provider) credentials(name string) (gophercloud.AuthOptions, gopherclou
 	if err != nil {
 		return auth, endpoints, nil, err
 	}
+	if name != "" {
+		if endpoints.Region, err = onlyRegion(cloudsFile(p.options.CloudsFile, os.Getenv), name, endpoints.Region); err != nil {
+			return auth, endpoints, nil, err
+		}
+	}
+	oneIdentity(&auth)
 	auth.AllowReauth = true
 	if auth.ApplicationCredentialSecret != "" {
 		// such a credential is for one project already, and Keystone refuses a second word about it
@@ -153,6 +173,14 @@ func fromEnvironment(get func(string) string) (string, error) {
 		}
 		return ""
 	}
+	for _, service := range overridden() {
+		if key := "OS_" + strings.ToUpper(service) + "_ENDPOINT_OVERRIDE"; get(key) != "" {
+			return "", fmt.Errorf("the variable %s is not supported: every service is found in the catalog of the cloud; unset it, and have the catalog say the right address", key)
+		}
+	}
+	either, standard := [2]string{get("OS_DOMAIN_ID"), get("OS_DOMAIN_NAME")}, [2]string{get("OS_DEFAULT_DOMAIN"), ""}
+	userID, userName := firstDomain([2]string{get("OS_USER_DOMAIN_ID"), get("OS_USER_DOMAIN_NAME")}, either, standard)
+	projectID, projectName := firstDomain([2]string{get("OS_PROJECT_DOMAIN_ID"), get("OS_PROJECT_DOMAIN_NAME")}, either, standard)
 	entry := clouds.Cloud{
 		RegionName: get("OS_REGION_NAME"), Interface: get("OS_INTERFACE"),
 		CACertFile: get("OS_CACERT"), ClientCertFile: get("OS_CERT"), ClientKeyFile: get("OS_KEY"),
@@ -163,9 +191,7 @@ func fromEnvironment(get func(string) string) (string, error) {
 			ApplicationCredentialName:   get("OS_APPLICATION_CREDENTIAL_NAME"),
 			ApplicationCredentialSecret: get("OS_APPLICATION_CREDENTIAL_SECRET"),
 			ProjectID:                   first("OS_PROJECT_ID", "OS_TENANT_ID"), ProjectName: first("OS_PROJECT_NAME", "OS_TENANT_NAME"),
-			UserDomainID: get("OS_USER_DOMAIN_ID"), UserDomainName: get("OS_USER_DOMAIN_NAME"),
-			ProjectDomainID: get("OS_PROJECT_DOMAIN_ID"), ProjectDomainName: get("OS_PROJECT_DOMAIN_NAME"),
-			DomainID: first("OS_DOMAIN_ID", "OS_DEFAULT_DOMAIN"), DomainName: get("OS_DOMAIN_NAME"),
+			UserDomainID: userID, UserDomainName: userName, ProjectDomainID: projectID, ProjectDomainName: projectName,
 		},
 	}
 	data, err := json.Marshal(clouds.Clouds{Clouds: map[string]clouds.Cloud{"environment": entry}})

@@ -134,6 +134,10 @@ func read(body []byte) message {
 		m.text = string(body)
 	}
 	m.text = strings.Join(strings.Fields(m.text), " ")
+	// nova says what it refuses as a whole, which may be user data with a private key in it
+	if before, _, cut := strings.Cut(m.text, " Value: "); cut {
+		m.text = before
+	}
 	if len(m.text) > 400 {
 		m.text = m.text[:400] + "..."
 	}

@@ -100,9 +100,7 @@ func (j *job) observe(ctx context.Context, choices bool) error {
 			func(ctx context.Context) error {
 				return list(ctx, "flavors", flavors.ListDetail(c.compute, flavors.ListOpts{AccessType: flavors.AllAccess}), flavors.ExtractFlavors, &w.flavors)
 			},
-			func(ctx context.Context) error {
-				return list(ctx, "images", images.List(c.image, images.ListOpts{Limit: 1000}), images.ExtractImages, &w.images)
-			})
+			func(ctx context.Context) error { return j.listImages(ctx, w) })
 	}
 	if err := c.together(ctx, fs...); err != nil {
 		return err

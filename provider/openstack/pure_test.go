@@ -2,9 +2,11 @@ package openstack
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +35,7 @@ func TestErrorsAreSaidInTheOperatorsTerms(t *testing.T) {
 		{refusal(401, `{"error": {"message": "The request you have made requires authentication."}}`), true, "refuses the credentials"},
 		{refusal(403, `{"forbidden": {"message": "Policy doesn't allow it", "code": 403}}`), true, "may not do this (POST cloud.test:8774/v2.1/servers): Policy doesn't allow it"},
 		{refusal(403, `{"forbidden": {"message": "Quota exceeded for cores: Requested 4, but already used 18 of 20 cores"}}`), true, "Requested 4, but already used 18 of 20 cores"},
+		{refusal(400, `{"badRequest": {"message": "Invalid input for field/attribute user_data. Value: secret=1. 'secret=1' is too long"}}`), true, "Invalid input for field/attribute user_data."},
 		{refusal(409, `{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['port']."}}`), true, "quota is not enough"},
 		{refusal(409, `{"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "IP address 10.0.0.5 already allocated"}}`), true, "10.0.0.5"},
 		{refusal(409, `{"NeutronError": {"type": "SubnetInUse", "message": "in use"}}`), false, "in use"},
@@ -172,6 +175,32 @@ func TestRulesAreTheLeast(t *testing.T) {
 	for _, rs := range wanted(bare, inventory.Workload, subnet, true) {
 		for _, r := range rs {
 			assert.Empty(t, r.cidr, "%s: nobody was listed", r)
+		}
+	}
+}
+
+func TestNodePortsAreOpenForLoadBalancersOfServices(t *testing.T) {
+	t.Parallel()
+	const ccm, open = "openstack-cloud-controller-manager", "tcp 30000-32767 from 10.77.0.0/24"
+	on, off := true, false
+	for what, c := range map[string]struct {
+		component inventory.Component
+		want      bool
+	}{
+		"nothing said":     {inventory.Component{}, false},
+		"on":               {inventory.Component{Values: map[string]any{"loadBalancers": map[string]any{"enabled": on}}}, true},
+		"amphora":          {inventory.Component{Enabled: &on, Values: map[string]any{"loadBalancers": map[string]any{"enabled": on, "provider": "amphora"}}}, true},
+		"ovn":              {inventory.Component{Values: map[string]any{"loadBalancers": map[string]any{"enabled": on, "provider": "ovn"}}}, false},
+		"no controller":    {inventory.Component{Enabled: &off, Values: map[string]any{"loadBalancers": map[string]any{"enabled": on}}}, false},
+		"no load balancer": {inventory.Component{Values: map[string]any{"loadBalancers": map[string]any{"enabled": off}}}, false},
+	} {
+		inv := site(t)
+		inv.Components = map[string]inventory.Component{ccm: c.component}
+		for _, cni := range []inventory.CNI{inventory.CNIFlannel, inventory.CNINone} {
+			inv.Clusters.Workload.Network.CNI = cni
+			all := fmt.Sprint(wanted(inv, inventory.Workload, netip.MustParsePrefix("10.77.0.0/24"), true)[partNodes])
+			assert.Equal(t, c.want, strings.Contains(all, open), what)
+			assert.Equal(t, c.want, strings.Contains(all, strings.Replace(open, "tcp", "udp", 1)), what)
 		}
 	}
 }

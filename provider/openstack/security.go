@@ -55,6 +55,7 @@ const (
 //
 //   - nodes: SSH from sshFrom; kubelet, the network plugin's tunnel, node ports and ping from the cluster's nodes. A network plugin of
 //     the site's own is not known here: with it the nodes let each other in altogether.
+//   - nodes whose Services have load balancers of the cloud: node ports from the subnet.
 //   - control planes: the API from apiFrom and the nodes, etcd from each other.
 //   - nodes of the service cluster: the doors of the platform, and nothing else, from the nodes of the workload cluster.
 func wanted(inv *inventory.Inventory, name inventory.ClusterName, subnet netip.Prefix, workload bool) map[string][]rule {
@@ -80,6 +81,11 @@ func wanted(inv *inventory.Inventory, name inventory.ClusterName, subnet netip.P
 			inside(icmp, 0, 0, partNodes))
 	} else {
 		nodes = append(nodes, inside("", 0, 0, partNodes))
+	}
+	if serviceBalancers(inv) { // what they hand on comes from their own addresses in the subnet
+		for _, protocol := range []string{"tcp", "udp"} {
+			nodes = append(nodes, rule{family: family, protocol: protocol, from: nodePortFirst, to: nodePorts, cidr: subnet.Masked().String()})
+		}
 	}
 	if name == inventory.Service && workload {
 		for _, port := range doors(inv) {
@@ -132,6 +138,15 @@ func tunnelPort(inv *inventory.Inventory) int {
 		return port
 	}
 	return kernels
+}
+
+// serviceBalancers tells whether the cloud controller manager makes load balancers for Services. Those of the driver ovn are in no
+// subnet: what they hand on comes from the clients' own addresses, which only the site knows.
+func serviceBalancers(inv *inventory.Inventory) bool {
+	c := inv.Components["openstack-cloud-controller-manager"]
+	values, _ := c.Values["loadBalancers"].(map[string]any)
+	on, _ := values["enabled"].(bool)
+	return on && values["provider"] != "ovn" && (c.Enabled == nil || *c.Enabled)
 }
 
 func familyOf(a netip.Addr) string {

@@ -81,10 +81,13 @@ func (j *job) newServer(n *inventory.Node) ([]step, error) {
 	if len(m.AvailabilityZones) > 0 {
 		reason += ", zone " + m.AvailabilityZones[0]
 	}
+	needs := need{cores: flavor.VCPUs, mebibytes: flavor.RAM}
+	if policy(m.AntiAffinity) != "" {
+		needs.group = n.Pool
+	}
 	id := ""
 	return []step{{
-		at: stageServers, node: n.Name, change: add("server", n.Name, "%s", reason),
-		needs: need{cores: flavor.VCPUs, mebibytes: flavor.RAM},
+		at: stageServers, node: n.Name, change: add("server", n.Name, "%s", reason), needs: needs,
 		do: func(ctx context.Context) error {
 			id, err = j.createServer(ctx, n, &m, flavor, image, keys)
 			return err
@@ -208,21 +211,15 @@ func (j *job) serverError(ctx context.Context, n *inventory.Node, m *inventory.O
 func (j *job) compareServer(n *inventory.Node, s *servers.Server) ([]step, error) {
 	m := j.machine(n)
 	var wrong []string
-	flavor, err := j.findFlavor(n, m.Flavor)
-	if err != nil {
+	if why, err := j.otherFlavor(n, s); err != nil {
 		return nil, err
+	} else if why != "" {
+		wrong = append(wrong, why)
 	}
-	if is, _ := s.Flavor["original_name"].(string); is != "" && is != flavor.Name {
-		wrong = append(wrong, fmt.Sprintf("it has the flavor %s, and the inventory says %s", is, flavor.Name))
-	}
-	image, err := j.findImage(n, m.Image)
-	if err != nil {
+	if why, err := j.otherImage(n, s); err != nil {
 		return nil, err
-	}
-	// the same name may mean a newer image by now: that is no difference
-	is, _ := s.Image["id"].(string)
-	if was := s.Metadata[markImage]; was != m.Image && (is == "" || is != image.ID) {
-		wrong = append(wrong, fmt.Sprintf("it was made from the image %s, and the inventory says %s", cmp.Or(was, is), m.Image))
+	} else if why != "" {
+		wrong = append(wrong, why)
 	}
 	volume := j.volumes[j.names.node(n.Name)]
 	switch {
@@ -247,6 +244,35 @@ func (j *job) compareServer(n *inventory.Node, s *servers.Server) ([]step, error
 		out = append(out, step{at: stageServers, node: n.Name, ready: func(ctx context.Context, w *world) (bool, error) { return j.serverReady(ctx, w, n, &m, s.ID) }})
 	}
 	return out, nil
+}
+
+// otherFlavor says how a server's flavor differs. One that has the inventory's name need not be there any more.
+func (j *job) otherFlavor(n *inventory.Node, s *servers.Server) (string, error) {
+	want := j.machine(n).Flavor
+	is, _ := s.Flavor["original_name"].(string)
+	if is == "" || is == want {
+		return "", nil
+	}
+	flavor, err := j.findFlavor(n, want)
+	if err != nil || is == flavor.Name {
+		return "", err
+	}
+	return fmt.Sprintf("it has the flavor %s, and the inventory says %s", is, flavor.Name), nil
+}
+
+// otherImage says how a server's image differs. One that was made from what the inventory names is right, though that may be another
+// image by now, or deleted, or two.
+func (j *job) otherImage(n *inventory.Node, s *servers.Server) (string, error) {
+	want, was := j.machine(n).Image, s.Metadata[markImage]
+	is, _ := s.Image["id"].(string)
+	if was == want || is != "" && is == want {
+		return "", nil
+	}
+	image, err := j.findImage(n, want)
+	if err != nil || is != "" && is == image.ID {
+		return "", err
+	}
+	return fmt.Sprintf("it was made from the image %s, and the inventory says %s", cmp.Or(was, is), want), nil
 }
 
 // planMarks sets metadata and tags that are missing or were changed. Others are left: somebody else may have set them.
@@ -307,13 +333,18 @@ func serverGone(id string) func(context.Context, *world) (bool, error) {
 	}
 }
 
-// deleteServer asks for it; a server that is in the middle of something refuses for a moment.
+// deleteServer asks for it; a server that is in the middle of something refuses for a moment. An ordinary deletion may keep the server
+// for days where the cloud lets them be restored: no list shows it then, but its volume stays attached and its port stays in use. Where
+// the role may not force it, the ordinary one must do.
 func (j *job) deleteServer(id string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		const looks = 30
 		for look := 1; ; look++ {
-			err := servers.Delete(ctx, j.cloud.compute, id).ExtractErr()
-			if code(err) != http.StatusConflict || look == looks {
+			err := servers.ForceDelete(ctx, j.cloud.compute, id).ExtractErr()
+			if code(err) == http.StatusForbidden {
+				err = servers.Delete(ctx, j.cloud.compute, id).ExtractErr()
+			}
+			if code(err) != http.StatusConflict && !uncertain(err) || look == looks {
 				return gone(ctx, "delete the server "+id, err)
 			}
 			if err := sleep(ctx, j.p.options.Poll); err != nil {

@@ -1,9 +1,12 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"strings"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/availabilityzones"
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 
 	"github.com/catamaran-k8s/catamaran/inventory"
@@ -29,7 +32,11 @@ func (j *job) planVolumes(nodes []*inventory.Node) ([]step, error) {
 		if j.cloud.volume == nil {
 			return nil, permanent("openstack: %s: it boots from a volume, and the cloud has no block storage service", n.Name)
 		}
-		if v != nil && j.servers[n.Name] == nil && v.Status != "error" && v.Size == m.Volume.SizeGiB {
+		image, err := j.findImage(n, m.Image)
+		if err != nil {
+			return nil, err
+		}
+		if v != nil && j.servers[n.Name] == nil && bootable(v, m.Volume, image.ID) {
 			j.keep(j.volumeOf, n.Name, v.ID)
 			if v.Status != "available" {
 				out = append(out, step{at: stageVolumes, node: n.Name, ready: volumeReady(n.Name, v.ID)})
@@ -42,27 +49,41 @@ func (j *job) planVolumes(nodes []*inventory.Node) ([]step, error) {
 				do: j.deleteVolume(v.ID), ready: volumeGone(v.ID),
 			})
 		}
-		image, err := j.findImage(n, m.Image)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, j.newVolume(n, m.Volume, image.ID))
+		out = append(out, j.newVolume(n, &m, image.ID))
 	}
 	return out, nil
 }
 
-func (j *job) newVolume(n *inventory.Node, spec *inventory.OpenStackVolume, image string) step {
-	name := j.names.node(n.Name)
+// bootable tells whether a volume that a run before has left is the one that the inventory asks for by now. It holds what was the image
+// then: a machine that started from another one would be marked as made from this.
+func bootable(v *volumes.Volume, spec *inventory.OpenStackVolume, image string) bool {
+	return v.Status != "error" && v.Size == spec.SizeGiB && (spec.Type == "" || v.VolumeType == spec.Type) &&
+		(spec.AvailabilityZone == "" || v.AvailabilityZone == spec.AvailabilityZone) &&
+		cmp.Or(v.Metadata[markImage], v.VolumeImageMetadata["image_id"]) == image
+}
+
+func (j *job) newVolume(n *inventory.Node, m *inventory.OpenStackMachine, image string) step {
+	name, spec := j.names.node(n.Name), m.Volume
 	var id string
 	return step{
 		at: stageVolumes, node: n.Name, needs: need{gibibytes: spec.SizeGiB},
 		change: add("volume", name, "the node boots from a volume of %d GiB", spec.SizeGiB),
 		do: func(ctx context.Context) error {
-			o := volumes.CreateOpts{Name: name, Size: spec.SizeGiB, VolumeType: spec.Type, ImageID: image, Metadata: j.names.metadata(n), Description: j.names.mark()}
+			zone, err := j.volumeZone(ctx, m)
+			if err != nil {
+				return err
+			}
+			o := volumes.CreateOpts{
+				Name: name, Size: spec.SizeGiB, VolumeType: spec.Type, AvailabilityZone: zone, ImageID: image,
+				Metadata: j.names.metadata(n), Description: j.names.mark(),
+			}
+			o.Metadata[markImage] = image
 			v, err := create(ctx, "make the volume "+name, func(ctx context.Context) (*volumes.Volume, error) {
 				return volumes.Create(ctx, j.cloud.volume, o, nil).Extract()
 			}, func(ctx context.Context) (*volumes.Volume, error) {
-				return first(ctx, "volumes", volumes.List(j.cloud.volume, volumes.ListOpts{Name: name}), volumes.ExtractVolumes)
+				var all []volumes.Volume
+				err := list(ctx, "volumes", volumes.List(j.cloud.volume, volumes.ListOpts{Name: name}), volumes.ExtractVolumes, &all)
+				return j.madeVolume(all, n.Name, image), err
 			})
 			if err == nil {
 				id = v.ID
@@ -72,6 +93,36 @@ func (j *job) newVolume(n *inventory.Node, spec *inventory.OpenStackVolume, imag
 		},
 		ready: func(ctx context.Context, w *world) (bool, error) { return volumeReady(n.Name, id)(ctx, w) },
 	}
+}
+
+// madeVolume is the volume of a request whose answer was lost. One that is being deleted may have the same name.
+func (j *job) madeVolume(all []volumes.Volume, node, image string) *volumes.Volume {
+	for i := range all {
+		v := &all[i]
+		works := !strings.HasPrefix(v.Status, "error") && v.Status != "deleting"
+		if works && j.names.owns(v.Metadata) && v.Metadata[markNode] == node && v.Metadata[markImage] == image {
+			return v
+		}
+	}
+	return nil
+}
+
+// volumeZone is where a boot volume is made: nova may refuse a volume of another zone than the server's (cross_az_attach). The zones of
+// a cloud's volumes need not be called as those of its servers; the cloud decides then.
+func (j *job) volumeZone(ctx context.Context, m *inventory.OpenStackMachine) (string, error) {
+	if m.Volume.AvailabilityZone != "" || len(m.AvailabilityZones) == 0 {
+		return m.Volume.AvailabilityZone, nil
+	}
+	var all []availabilityzones.AvailabilityZone
+	if err := list(ctx, "the zones of volumes", availabilityzones.List(j.cloud.volume), availabilityzones.ExtractAvailabilityZones, &all); err != nil {
+		return "", err
+	}
+	for _, z := range all {
+		if z.ZoneName == m.AvailabilityZones[0] && z.ZoneState.Available {
+			return z.ZoneName, nil
+		}
+	}
+	return "", nil
 }
 
 func volumeReady(node, id string) func(context.Context, *world) (bool, error) {

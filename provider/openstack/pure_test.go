@@ -36,6 +36,8 @@ func TestErrorsAreSaidInTheOperatorsTerms(t *testing.T) {
 		{refusal(409, `{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['port']."}}`), true, "quota is not enough"},
 		{refusal(409, `{"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "IP address 10.0.0.5 already allocated"}}`), true, "10.0.0.5"},
 		{refusal(409, `{"NeutronError": {"type": "SubnetInUse", "message": "in use"}}`), false, "in use"},
+		{refusal(403, `{"faultcode": "Client", "faultstring": "Quota has been met for resources: Load Balancer", "debuginfo": null}`), true, "quota is not enough"},
+		{refusal(501, `{"faultcode": "Client", "faultstring": "Provider 'x' does not support a requested option"}`), true, "the cloud refuses it"},
 		{refusal(503, `<html>busy</html>`), false, "the cloud failed"},
 		{refusal(500, ``), false, "it gave no reason"},
 		{refusal(429, `{"overLimit": {"message": "slow down"}}`), false, "too many requests"},

@@ -144,10 +144,11 @@ func (j *job) planSubnet(name, cidr string) []step {
 	if j.cidr.Addr().Is6() {
 		version = gophercloud.IPv6
 	}
+	pools := allocation(j.cidr, chosen(j.request.Inventory, cidr))
 	return []step{{at: stageSubnet, change: add("subnet", name, "the site has no subnet %s", cidr), do: func(ctx context.Context) error {
 		made, err := create(ctx, "make the subnet "+name, func(ctx context.Context) (*subnets.Subnet, error) {
 			return subnets.Create(ctx, j.cloud.network, subnets.CreateOpts{
-				NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: version, DNSNameservers: dns,
+				NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: version, DNSNameservers: dns, AllocationPools: pools,
 			}).Extract()
 		}, func(ctx context.Context) (*subnets.Subnet, error) {
 			o := subnets.ListOpts{Name: name, NetworkID: j.network}

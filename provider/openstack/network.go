@@ -63,6 +63,10 @@ func (j *job) existingNetwork() error {
 		return err
 	}
 	j.network = n.ID
+	if n.ProjectID != "" && n.ProjectID != j.cloud.project {
+		j.owner = "the network " + n.Name + " belongs to the project " + n.ProjectID
+	}
+	j.filtered(n)
 	var found []*subnets.Subnet
 	var all []string
 	for i := range j.world.subnets {
@@ -84,6 +88,12 @@ func (j *job) existingNetwork() error {
 		return permanent("openstack: the network %s has the subnets %s; say which one as network.subnet, by ID where they have one name", n.Name, strings.Join(all, ", "))
 	}
 	return j.onSubnet(found[0].ID, found[0].CIDR)
+}
+
+func (j *job) filtered(n *network) {
+	if on := n.Filter.On; on != nil && !*on {
+		j.unfiltered = n.Name
+	}
 }
 
 // onSubnet sets the subnet and checks that the addresses which the inventory gives are in it.
@@ -109,6 +119,7 @@ func (j *job) managedNetwork() ([]step, error) {
 	var out []step
 	if n := j.networks[name]; n != nil {
 		j.network = n.ID
+		j.filtered(n)
 	} else {
 		out = append(out, step{at: stageNetwork, change: add("network", name, "the site has no network %s", cidr), do: func(ctx context.Context) error {
 			made, err := create(ctx, "make the network "+name, func(ctx context.Context) (*networks.Network, error) {

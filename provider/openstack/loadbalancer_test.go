@@ -117,6 +117,7 @@ func TestBalancerIsMadeOnce(t *testing.T) {
 	l := only1(t, o.listeners)
 	assert.InDelta(t, 443, l["protocol_port"], 0)
 	assert.ElementsMatch(t, []any{"10.88.0.0/24", "10.99.0.7/32", "192.0.2.0/24"}, l["allowed_cidrs"], "of its address's family, and the adopted node too")
+	assert.InDelta(t, 600_000, l["timeout_client_data"], 0, "a watch may be silent for long")
 	members := only1(t, o.members)
 	assert.Equal(t, map[string]string{"cp-0": "10.88.0.11 s", "cp-1": "10.99.0.7 s2"}, memberOf(members))
 	for _, m := range members {
@@ -141,7 +142,7 @@ func TestBalancerLetsInWhomTheInventoryNames(t *testing.T) {
 func TestBalancerThatIsBusy(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(*octavia){
-		"a change is under way": func(o *octavia) { o.slow = 5 },
+		"a change is under way": func(o *octavia) { o.slow = 30 },
 		"others are faster":     func(o *octavia) { o.refuse = 3 },
 		"a lost answer":         func(o *octavia) { o.lose = "PUT pools" },
 	} {
@@ -307,8 +308,7 @@ func TestPortOfTheAPI(t *testing.T) {
 	for _, s := range steps {
 		left[s.change.Kind+" "+s.change.Name] = s.at
 	}
-	assert.Equal(t, stageClean, left["load-balancer "+apiName], "one that nobody asks for goes")
-	assert.Equal(t, stageCleanParts, left["port "+vipName], "and after it its port")
+	assert.Equal(t, map[string]stage{"load-balancer " + apiName: stageClean, "port " + vipName: stageCleanParts}, left, "what nobody asks for goes, the port after what is at it")
 }
 
 func TestFixedAddressesComeFirst(t *testing.T) {
@@ -322,6 +322,8 @@ func TestFixedAddressesComeFirst(t *testing.T) {
 	for _, s := range steps {
 		at[s.change.Name] = s.at
 	}
+	assert.Equal(t, []subnets.AllocationPool{{Start: "10.88.0.2", End: "10.88.0.249"}, {Start: "10.88.0.251", End: "10.88.0.254"}},
+		j.subnetOpts("s", "10.88.0.0/24").AllocationPools)
 	assert.Equal(t, map[string]stage{vipName: stageFixedPorts, j.names.node("a"): stageFixedPorts, j.names.node("b"): stagePorts}, at)
 }
 
@@ -378,8 +380,8 @@ func TestPortsOfBalancersAreNoStrangers(t *testing.T) {
 		{ID: "3", NetworkID: "n", DeviceOwner: "ovn-lb-hm:distributed"}, {ID: "4", NetworkID: "n", DeviceOwner: "Octavia"},
 	}
 	assert.Len(t, j.strangers("n"), 4, "no load balancer is ours")
-	settleBalancer(t, j)
 	attached := j.world.attached
+	settleBalancer(t, j)
 	j.world.attached = append(attached, ports.Port{ID: "5", NetworkID: "n", Name: "mine"})
 	assert.Len(t, j.strangers("n"), 1)
 }

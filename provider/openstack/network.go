@@ -151,16 +151,9 @@ func (j *job) planSubnet(name, cidr string) []step {
 			return explain(ctx, "change the subnet "+name, err)
 		}}}
 	}
-	version := gophercloud.IPv4
-	if j.cidr.Addr().Is6() {
-		version = gophercloud.IPv6
-	}
-	pools := allocation(j.cidr, chosen(j.request.Inventory, cidr))
 	return []step{{at: stageSubnet, change: add("subnet", name, "the site has no subnet %s", cidr), do: func(ctx context.Context) error {
 		made, err := create(ctx, "make the subnet "+name, func(ctx context.Context) (*subnets.Subnet, error) {
-			return subnets.Create(ctx, j.cloud.network, subnets.CreateOpts{
-				NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: version, DNSNameservers: dns, AllocationPools: pools,
-			}).Extract()
+			return subnets.Create(ctx, j.cloud.network, j.subnetOpts(name, cidr)).Extract()
 		}, func(ctx context.Context) (*subnets.Subnet, error) {
 			o := subnets.ListOpts{Name: name, NetworkID: j.network}
 			return first(ctx, "subnets", subnets.List(j.cloud.network, o), subnets.ExtractSubnets)
@@ -170,6 +163,14 @@ func (j *job) planSubnet(name, cidr string) []step {
 		}
 		return err
 	}}}
+}
+
+// subnetOpts are of IPv4: the inventory takes no other.
+func (j *job) subnetOpts(name, cidr string) subnets.CreateOpts {
+	return subnets.CreateOpts{
+		NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: gophercloud.IPv4, DNSNameservers: j.spec.Network.DNS,
+		AllocationPools: allocation(j.cidr, chosen(j.request.Inventory, cidr)),
+	}
 }
 
 // planRouter joins the managed subnet to the site's router, or to the one that the inventory names.

@@ -5,9 +5,11 @@ package openstack
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,8 +151,8 @@ func (o *octavia) get(r *http.Request, path []string) (int, object) {
 	}
 	from := map[string]map[string]object{"listeners": o.listeners, "pools": o.pools}[path[0]]
 	all := []object{}
-	for _, v := range from {
-		if v["balancer"] == q.Get("loadbalancer_id") && (q.Get("name") == "" || v["name"] == q.Get("name")) {
+	for _, key := range slices.Sorted(maps.Keys(from)) {
+		if v := from[key]; v["balancer"] == q.Get("loadbalancer_id") && (q.Get("name") == "" || v["name"] == q.Get("name")) {
 			all = append(all, v)
 		}
 	}
@@ -198,7 +200,10 @@ func (o *octavia) create(b object) (int, object) {
 			return 400, fault("Validation failure: allowed_cidrs must be the same address family as the load balancer VIP address.")
 		}
 		lid, pid := o.id("listener"), o.id("pool")
-		o.listeners[lid] = object{"id": lid, "balancer": id, "name": listener["name"], "protocol_port": listener["protocol_port"], "allowed_cidrs": listener["allowed_cidrs"]}
+		o.listeners[lid] = object{
+			"id": lid, "balancer": id, "name": listener["name"], "protocol_port": listener["protocol_port"],
+			"allowed_cidrs": listener["allowed_cidrs"], "timeout_client_data": listener["timeout_client_data"],
+		}
 		o.pools[pid] = object{"id": pid, "balancer": id, "name": pool["name"]}
 		o.members[pid] = objects(pool["members"])
 	}

@@ -11,7 +11,7 @@ type OpenStack struct {
 	// Default: none.
 	SSHFrom []string `json:"sshFrom,omitzero" check:"each=cidr"`
 	APIFrom []string `json:"apiFrom,omitzero" check:"each=cidr"`
-	// LoadBalancer makes an Octavia load balancer that answers on the API endpoint.
+	// LoadBalancer makes an Octavia load balancer that answers on the API endpoint. It needs Network.
 	LoadBalancer *OpenStackLoadBalancer `json:"loadBalancer,omitempty"`
 	// Machine holds what pools and nodes do not say themselves.
 	Machine OpenStackMachine `json:"machine,omitzero"`
@@ -22,7 +22,7 @@ type OpenStackNetwork struct {
 	// Name and Subnet name an existing network and subnet, by name or ID. Subnet may be left out where the network has one.
 	Name   string `json:"name,omitempty" check:"line"`
 	Subnet string `json:"subnet,omitempty" check:"line"`
-	// CIDR makes a network and a subnet of these addresses. The first one is the router's, so none of a node.
+	// CIDR makes a network and a subnet of these addresses, of IPv4. The first one is the router's, so none of a node.
 	CIDR string `json:"cidr,omitempty" check:"cidr"`
 	// Router is an existing router that a managed subnet is joined to, by name or ID, such as one that both clusters share. Default: one
 	// is made, which leads to External.
@@ -37,7 +37,7 @@ type OpenStackNetwork struct {
 // OpenStackLoadBalancer is an Octavia load balancer in front of the API servers. clusters.NAME.endpoint.address is its VIP address
 // (of the machines' subnet); the endpoint's mode is external.
 type OpenStackLoadBalancer struct {
-	// Provider is Octavia's driver, such as amphora or ovn. Default: the cloud's own.
+	// Provider is Octavia's driver, such as amphora or ovn. Default: the cloud's own, which must not be ovn: that one wants to be named.
 	Provider string `json:"provider,omitempty" check:"line"`
 	// FloatingIP gives it a floating IP.
 	FloatingIP bool `json:"floatingIP,omitempty"`

@@ -33,9 +33,12 @@ func (v *validator) openstack(name ClusterName, c *Cluster, adopted map[string]s
 			v.inside(m.field+".address", m.node.Address, o.Network.CIDR)
 		}
 	}
-	if made {
+	if made || o.LoadBalancer != nil {
 		v.openstackNetwork(f, o)
+	}
+	if made {
 		v.openstackAccess(f, o)
+		v.openstackRoutes(name, c)
 	}
 	if floating != "" && o.Network.External == "" {
 		v.fail(f+".network.external", "name the network that floating IPs come from", "missing; %s has a floating IP", floating)
@@ -86,9 +89,22 @@ func (v *validator) openstackNetwork(f string, o *OpenStack) {
 		}
 		return
 	}
+	if strings.Contains(n.CIDR, ":") {
+		v.fail(f+".cidr", "name an existing network for IPv6 (network.name)", "a network that is made here is one of IPv4, found %s", n.CIDR)
+		return
+	}
 	// the fixed addresses of nodes, ports for DHCP, the router, a VIP and a load balancer
 	if p, err := netip.ParsePrefix(n.CIDR); err == nil && p.Addr().BitLen()-p.Bits() < 4 {
 		v.fail(f+".cidr", "use a larger network", "%s has no room for a cluster", n.CIDR)
+	}
+}
+
+// openstackRoutes refuses what a port in OpenStack does not let through: packets that bear a pod's address instead of the machine's.
+func (v *validator) openstackRoutes(name ClusterName, c *Cluster) {
+	backend, _ := v.inv.Components["flannel"].Values["backend"].(map[string]any)
+	if c.Network.CNI == CNIFlannel && backend["type"] == "host-gw" {
+		v.fail("components.flannel.values.backend.type", "leave it out: the tunnels of vxlan get through",
+			"the machines of clusters.%s are made in OpenStack, whose ports drop what bears a pod's address, and host-gw sends just that", name)
 	}
 }
 

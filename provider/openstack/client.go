@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -99,15 +100,23 @@ func (p *Provider) signIn(ctx context.Context, name string) (*cloud, error) {
 		{"load balancer", openstack.NewLoadBalancerV2, &out.balancer, true},
 	} {
 		c, err := service.open(signed, endpoints)
-		if err != nil && !service.optional {
+		if service.optional && absent(err) {
+			continue
+		}
+		if err != nil {
 			return nil, explain(ctx, "find the "+service.name+" service", err)
 		}
-		if err == nil {
-			*service.into = c
-		}
+		*service.into = c
 	}
 	out.compute.Microversion = computeVersion
 	return out, nil
+}
+
+// absent tells that the catalog has no such service. Any other failure says nothing of the kind: a service that did not answer once may
+// hold what is to be found.
+func absent(err error) bool {
+	_, none := errors.AsType[*gophercloud.ErrEndpointNotFound](err)
+	return none
 }
 
 // credentials are those of an entry of clouds.yaml and secure.yaml, or else of the OS_* variables, as the openstack command reads them.

@@ -34,6 +34,9 @@ func (j *job) planRetire(machines []string) []step {
 func (j *job) planDestroy() []step {
 	const reason = "it was made for the cluster"
 	out := slices.Clone(j.duplicates.steps)
+	if err := j.unseen(); err != nil {
+		out = append(out, step{at: stageDropBalancer, do: func(context.Context) error { return err }})
+	}
 	out = append(out, j.dropBalancer(reason, stageDropBalancer, stageDropFloating)...)
 	for name, s := range j.servers {
 		out = append(out, step{at: stageDropServers, node: name, change: remove("server", name, reason), do: j.deleteServer(s.ID), ready: serverGone(s.ID)})
@@ -141,12 +144,18 @@ func (j *job) strangers(network string) []*ports.Port {
 		p := &j.world.attached[i]
 		switch {
 		case p.NetworkID != network, p.Description == j.names.mark(), strings.HasPrefix(p.DeviceOwner, "network:"):
-		case p.DeviceOwner == "Octavia" && len(j.balancers) > 0:
+		case len(j.balancers) > 0 && ofBalancer(p):
 		default:
 			out = append(out, p)
 		}
 	}
 	return out
+}
+
+// ofBalancer tells the ports that the load balancer service makes beside, and deletes with, a load balancer.
+func ofBalancer(p *ports.Port) bool {
+	return p.DeviceOwner == "Octavia" || p.DeviceOwner == "ovn-lb-hm:distributed" ||
+		strings.HasPrefix(p.Name, "octavia-lb-") || strings.HasPrefix(p.Name, "ovn-lb-vip-")
 }
 
 // strangersLeft refuses to call a destruction done whose network stays for somebody who is not of this site.
@@ -162,7 +171,11 @@ func (j *job) strangersLeft() error {
 			}
 		}
 		if all := j.strangers(n.ID); len(all) > 0 {
-			return permanent("openstack: the network %s stays: the port %s (%s) is on it, which is not ours; delete it, then destroy again", name, all[0].ID, all[0].Name)
+			what := "which is not ours; delete it"
+			if j.world.hidden && ofBalancer(all[0]) {
+				what = "which belongs to a load balancer, and the credentials may not look at those; give them the role load-balancer_member if it is ours, or delete it"
+			}
+			return permanent("openstack: the network %s stays: the port %s (%s) is on it, %s, then destroy again", name, all[0].ID, all[0].Name, what)
 		}
 	}
 	return nil

@@ -61,7 +61,7 @@ func explainCode(what string, code int, method, address string, said message) er
 		return permanent("openstack: %s: the credentials may not do this (%s): %s; README.md of provider/openstack lists the roles", what, where, said.text)
 	case code == http.StatusNotAcceptable:
 		return permanent("openstack: %s: the API is too old: %s", what, said.text)
-	case slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge}, code),
+	case slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge, http.StatusNotImplemented}, code),
 		code == http.StatusConflict && said.final():
 		return permanent("openstack: %s: the cloud refuses it (%s: %d): %s", what, where, code, said.text)
 	case code == http.StatusTooManyRequests:
@@ -75,7 +75,7 @@ type message struct{ kind, text string }
 
 func (m message) quota() bool {
 	return m.kind == "OverQuota" || strings.Contains(m.text, "uota exceeded") || strings.Contains(m.text, "exceeds allowed") ||
-		strings.Contains(m.text, "uota reached")
+		strings.Contains(m.text, "uota reached") || strings.Contains(m.text, "uota has been met")
 }
 
 // final tells conflicts that stay from those that pass when something else is done.

@@ -22,8 +22,8 @@ func (j *job) planFloating(nodes []*inventory.Node) ([]step, error) {
 			return nil, permanent("openstack: %s: a floating IP needs network.external, the network that it comes from", n.Name)
 		case wants && f == nil:
 			out = append(out, j.newFloating(n.Name, n.Name, stageFloating, func() string { return j.kept(j.portOf, n.Name) }))
-		case wants && f.PortID != j.kept(j.portOf, n.Name):
-			out = append(out, j.moveFloating(f, n.Name, n.Name, func() string { return j.kept(j.portOf, n.Name) }))
+		case wants && !isAt(f, j.kept(j.portOf, n.Name)):
+			out = append(out, j.moveFloating(f, n.Name, n.Name, stageFloating, func() string { return j.kept(j.portOf, n.Name) }))
 		case !wants && f != nil && n.State != inventory.Absent:
 			out = append(out, step{at: stageFloating, node: n.Name, change: remove("floating-ip", n.Name, "the inventory asks for none any more"), do: j.deleteFloating(f.ID)})
 		}
@@ -45,8 +45,11 @@ func (j *job) newFloating(node, shown string, at stage, port func() string) step
 	}}
 }
 
-func (j *job) moveFloating(f *floatingips.FloatingIP, node, shown string, port func() string) step {
-	return step{at: stageFloating, node: nodeOrAll(node), change: mend("floating-ip", shown, "it is not at the machine's port"), do: func(ctx context.Context) error {
+// isAt tells whether a floating IP is on a port. On one that is still to be made it can not be.
+func isAt(f *floatingips.FloatingIP, port string) bool { return port != "" && f.PortID == port }
+
+func (j *job) moveFloating(f *floatingips.FloatingIP, node, shown string, at stage, port func() string) step {
+	return step{at: at, node: nodeOrAll(node), change: mend("floating-ip", shown, "it is not at the port that it is for"), do: func(ctx context.Context) error {
 		id := port()
 		_, err := floatingips.Update(ctx, j.cloud.network, f.ID, floatingips.UpdateOpts{PortID: &id}).Extract()
 		return explain(ctx, "put the floating IP of "+shown+" on its port", err)

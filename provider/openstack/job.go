@@ -11,7 +11,6 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servergroups"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
-	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/routers"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/security/groups"
@@ -39,7 +38,7 @@ type job struct {
 	security     map[string]*groups.SecGroup
 	serverGroups map[string]*servergroups.ServerGroup
 	floating     map[string]*floatingips.FloatingIP
-	balancers    map[string]*loadbalancers.LoadBalancer
+	balancers    map[string]*balancer
 	networks     map[string]*network
 	subnets      map[string]*subnets.Subnet
 	routers      map[string]*routers.Router
@@ -52,6 +51,8 @@ type job struct {
 	cidr       netip.Prefix
 	router     string
 	external   string
+	owner      string            // what is said of the existing network, where it is another project's
+	unfiltered string            // the network's name, where its ports are not filtered
 	portOf     map[string]string // by node
 	volumeOf   map[string]string // by node
 	poolGroup  map[string]string // server group by pool

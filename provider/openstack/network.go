@@ -63,6 +63,10 @@ func (j *job) existingNetwork() error {
 		return err
 	}
 	j.network = n.ID
+	if n.ProjectID != "" && n.ProjectID != j.cloud.project {
+		j.owner = "the network " + n.Name + " belongs to the project " + n.ProjectID
+	}
+	j.filtered(n)
 	var found []*subnets.Subnet
 	var all []string
 	for i := range j.world.subnets {
@@ -84,6 +88,12 @@ func (j *job) existingNetwork() error {
 		return permanent("openstack: the network %s has the subnets %s; say which one as network.subnet, by ID where they have one name", n.Name, strings.Join(all, ", "))
 	}
 	return j.onSubnet(found[0].ID, found[0].CIDR)
+}
+
+func (j *job) filtered(n *network) {
+	if on := n.Filter.On; on != nil && !*on {
+		j.unfiltered = n.Name
+	}
 }
 
 // onSubnet sets the subnet and checks that the addresses which the inventory gives are in it.
@@ -109,6 +119,7 @@ func (j *job) managedNetwork() ([]step, error) {
 	var out []step
 	if n := j.networks[name]; n != nil {
 		j.network = n.ID
+		j.filtered(n)
 	} else {
 		out = append(out, step{at: stageNetwork, change: add("network", name, "the site has no network %s", cidr), do: func(ctx context.Context) error {
 			made, err := create(ctx, "make the network "+name, func(ctx context.Context) (*networks.Network, error) {
@@ -140,15 +151,9 @@ func (j *job) planSubnet(name, cidr string) []step {
 			return explain(ctx, "change the subnet "+name, err)
 		}}}
 	}
-	version := gophercloud.IPv4
-	if j.cidr.Addr().Is6() {
-		version = gophercloud.IPv6
-	}
 	return []step{{at: stageSubnet, change: add("subnet", name, "the site has no subnet %s", cidr), do: func(ctx context.Context) error {
 		made, err := create(ctx, "make the subnet "+name, func(ctx context.Context) (*subnets.Subnet, error) {
-			return subnets.Create(ctx, j.cloud.network, subnets.CreateOpts{
-				NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: version, DNSNameservers: dns,
-			}).Extract()
+			return subnets.Create(ctx, j.cloud.network, j.subnetOpts(name, cidr)).Extract()
 		}, func(ctx context.Context) (*subnets.Subnet, error) {
 			o := subnets.ListOpts{Name: name, NetworkID: j.network}
 			return first(ctx, "subnets", subnets.List(j.cloud.network, o), subnets.ExtractSubnets)
@@ -158,6 +163,14 @@ func (j *job) planSubnet(name, cidr string) []step {
 		}
 		return err
 	}}}
+}
+
+// subnetOpts are of IPv4: the inventory takes no other.
+func (j *job) subnetOpts(name, cidr string) subnets.CreateOpts {
+	return subnets.CreateOpts{
+		NetworkID: j.network, CIDR: cidr, Name: name, Description: j.names.markShared(), IPVersion: gophercloud.IPv4, DNSNameservers: j.spec.Network.DNS,
+		AllocationPools: allocation(j.cidr, chosen(j.request.Inventory, cidr)),
+	}
 }
 
 // planRouter joins the managed subnet to the site's router, or to the one that the inventory names.

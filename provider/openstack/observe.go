@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -10,8 +11,6 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servergroups"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
-	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/loadbalancers"
-	"github.com/gophercloud/gophercloud/v2/openstack/loadbalancer/v2/pools"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/external"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/routers"
@@ -20,12 +19,17 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/ports"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
 	"github.com/gophercloud/gophercloud/v2/pagination"
+
+	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
-// network is one with what tells whether it leads outside.
+// network is one with what tells whether it leads outside, and whether ports on it are filtered.
 type network struct {
 	networks.Network
 	external.NetworkExternalExt
+	Filter struct { // a cloud without the extension says nothing, and filters
+		On *bool `json:"port_security_enabled"`
+	}
 }
 
 // world is what a project holds, as one look at it shows. Each kind is one request (or one a page), so that a look costs the same for
@@ -42,8 +46,8 @@ type world struct {
 	floating     []floatingips.FloatingIP
 	serverGroups []servergroups.ServerGroup
 	volumes      []volumes.Volume
-	balancers    []loadbalancers.LoadBalancer
-	members      []pools.Member // of the cluster's load balancer
+	balancers    []balancer
+	hidden       bool // the credentials may not look at load balancers, and the inventory asks for none
 	flavors      []flavors.Flavor
 	images       []images.Image
 }
@@ -93,7 +97,7 @@ func (j *job) observe(ctx context.Context, choices bool) error {
 			return list(ctx, "server groups", servergroups.List(c.compute, servergroups.ListOpts{}), servergroups.ExtractServerGroups, &w.serverGroups)
 		},
 		func(ctx context.Context) error { return j.listVolumes(ctx, w) },
-		func(ctx context.Context) error { return j.listBalancers(ctx, w) },
+		func(ctx context.Context) error { return j.observeBalancers(ctx, w, choices) },
 	}
 	if choices {
 		fs = append(fs,
@@ -145,29 +149,24 @@ func (j *job) listAttached(ctx context.Context) error {
 	return nil
 }
 
+// listVolumes sees none where the credentials may not look and the inventory asks for none.
 func (j *job) listVolumes(ctx context.Context, w *world) error {
 	if j.cloud.volume == nil {
 		return nil
 	}
-	return list(ctx, "volumes", volumes.List(j.cloud.volume, volumes.ListOpts{}), volumes.ExtractVolumes, &w.volumes)
-}
-
-func (j *job) listBalancers(ctx context.Context, w *world) error {
-	if j.cloud.balancer == nil {
+	page, err := volumes.List(j.cloud.volume, volumes.ListOpts{}).AllPages(ctx)
+	if code(err) == http.StatusForbidden && !j.wantsVolumes() {
+		w.volumes = nil
 		return nil
 	}
-	o := loadbalancers.ListOpts{ProjectID: j.cloud.project, Name: j.names.part("api")}
-	if err := list(ctx, "load balancers", loadbalancers.List(j.cloud.balancer, o), loadbalancers.ExtractLoadBalancers, &w.balancers); err != nil {
-		return err
+	if err == nil {
+		w.volumes, err = volumes.ExtractVolumes(page)
 	}
-	for _, b := range w.balancers {
-		for _, pool := range b.Pools {
-			if err := list(ctx, "members of the load balancer", pools.ListMembers(j.cloud.balancer, pool.ID, pools.ListMembersOpts{}), pools.ExtractMembers, &w.members); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return explain(ctx, "list volumes", err)
+}
+
+func (j *job) wantsVolumes() bool {
+	return slices.ContainsFunc(j.cluster.Nodes, func(n inventory.Node) bool { return j.machine(&n).Volume != nil })
 }
 
 // index finds what belongs to the cluster, by name and mark.
@@ -200,10 +199,10 @@ func (j *job) index() {
 		name, _ := j.names.markedNode(f.Description)
 		return thing{name: name, id: f.ID, worse: f.PortID == "", age: f.CreatedAt}
 	}, j.deleteFloating)
-	j.balancers = only(&j.duplicates, "load-balancer", mine(w.balancers, func(b *loadbalancers.LoadBalancer) bool {
+	j.balancers = only(&j.duplicates, "load-balancer", mine(w.balancers, func(b *balancer) bool {
 		return b.Description == j.names.mark() && b.ProvisioningStatus != "DELETED"
-	}), func(b *loadbalancers.LoadBalancer) thing {
-		return thing{name: b.Name, id: b.ID, worse: b.ProvisioningStatus == "ERROR", age: b.CreatedAt}
+	}), func(b *balancer) thing {
+		return thing{name: b.Name, id: b.ID, worse: b.ProvisioningStatus == statusError || b.leaving(), age: b.CreatedAt}
 	}, j.deleteBalancer)
 	j.indexNetwork()
 }

@@ -16,6 +16,9 @@ func (j *job) planEnsure() ([]step, error) {
 	}
 	out := slices.Clone(j.duplicates.steps)
 	out = append(out, j.planLeftOver()...)
+	if j.spec.LoadBalancer == nil {
+		out = append(out, j.dropBalancer("the inventory asks for none any more", stageClean, stageClean)...)
+	}
 	adopt, err := j.planAdopt()
 	if err != nil {
 		return nil, err
@@ -31,6 +34,12 @@ func (j *job) planEnsure() ([]step, error) {
 			}
 			out = append(out, steps...)
 		}
+	}
+	if p := j.ports[j.names.part(partVIP)]; p != nil && j.reserved() == "" {
+		if err := j.unseen(); err != nil {
+			return nil, err
+		}
+		out = append(out, step{at: stageCleanParts, change: remove("port", p.Name, "the inventory asks for no address that it would keep"), do: j.deletePort(p.ID)})
 	}
 	return append(out, adopt...), nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/catamaran-k8s/catamaran/inventory"
 )
 
-// partVIP is the port that keeps the address of the API for the cluster; no server is at it.
+// partVIP is the port that keeps the address of the API for the cluster. No server is at it; the load balancer may be.
 const partVIP = "vip"
 
 // vip is the address that kube-vip moves between the control planes, or empty.
@@ -24,14 +24,35 @@ func (j *job) vip() string {
 	return e.Address
 }
 
+// reserved is the address that the port of the API keeps, or empty where there is none such: in a managed subnet what kube-vip moves,
+// and in each network of the project's own what the load balancer answers at. Octavia makes such a port by itself otherwise, and leaves
+// it behind when it refuses the rest; OVN's kind insists on its own.
+func (j *job) reserved() string {
+	if j.spec.LoadBalancer == nil {
+		if j.spec.Network.CIDR == "" {
+			return ""
+		}
+		return j.vip()
+	}
+	if j.ovn() || j.owner != "" {
+		return ""
+	}
+	if b := j.balancers[j.names.part(partAPI)]; b != nil && !b.leaving() {
+		if p := j.ports[j.names.part(partVIP)]; p == nil || p.ID != b.VipPortID {
+			return ""
+		}
+	}
+	return j.cluster.Endpoint.Address
+}
+
 func (j *job) planPorts(nodes []*inventory.Node) ([]step, error) {
 	var out []step
 	vip := j.vip()
 	if a, err := netip.ParseAddr(vip); err == nil && !j.cidr.Contains(a) {
 		return nil, permanent("openstack: clusters.%s.endpoint.address: %s is not in the subnet %s, so that no control plane can answer on it", j.request.Cluster, vip, j.cidr)
 	}
-	if vip != "" && j.spec.Network.CIDR != "" {
-		out = append(out, j.planVIP(vip)...)
+	if address := j.reserved(); address != "" {
+		out = append(out, j.planVIP(address)...)
 	}
 	for _, n := range nodes {
 		extra, err := j.extraSecurity(n)
@@ -41,9 +62,13 @@ func (j *job) planPorts(nodes []*inventory.Node) ([]step, error) {
 		name := j.names.node(n.Name)
 		p := j.ports[name]
 		if p == nil {
-			if n.State != inventory.Absent {
-				out = append(out, j.newPort(n, extra))
+			if n.State == inventory.Absent {
+				continue
 			}
+			if err := j.mayMake(n); err != nil {
+				return nil, err
+			}
+			out = append(out, j.newPort(n, extra))
 			continue
 		}
 		j.keep(j.portOf, n.Name, p.ID)
@@ -52,9 +77,17 @@ func (j *job) planPorts(nodes []*inventory.Node) ([]step, error) {
 				n.Name, first1(p.FixedIPs), n.Address)
 		}
 		if why := j.portDiffers(n, p, extra); why != "" {
+			if j.owner != "" && j.pairsDiffer(n, p) {
+				return nil, j.noPairs(n)
+			}
 			out = append(out, step{at: stagePorts, node: n.Name, change: mend("port", name, "%s", why), do: func(ctx context.Context) error {
-				all, pairs := j.portSecurity(n, extra), j.pairs(n)
-				_, err := ports.Update(ctx, j.cloud.network, p.ID, ports.UpdateOpts{SecurityGroups: &all, AllowedAddressPairs: &pairs}).Extract()
+				all := j.portSecurity(n, extra)
+				o := ports.UpdateOpts{SecurityGroups: &all}
+				if j.pairsDiffer(n, p) {
+					pairs := j.pairs(n)
+					o.AllowedAddressPairs = &pairs
+				}
+				_, err := ports.Update(ctx, j.cloud.network, p.ID, o).Extract()
 				return explain(ctx, "change the port "+name, err)
 			}})
 		}
@@ -69,35 +102,65 @@ func first1(ips []ports.IP) string {
 	return ips[0].IPAddress
 }
 
-// planVIP keeps the API's address in a managed subnet, so that no other port is given it.
+// mayMake refuses what a cloud lets only the owner of a network do in it, before anything is made.
+func (j *job) mayMake(n *inventory.Node) error {
+	switch {
+	case j.owner == "":
+		return nil
+	case n.Address != "":
+		return permanent("openstack: %s: %s, and only that project may choose addresses in it: leave the node's address out, or use a network of this project", n.Name, j.owner)
+	case len(j.pairs(n)) > 0:
+		return j.noPairs(n)
+	}
+	return nil
+}
+
+func (j *job) noPairs(n *inventory.Node) error {
+	return permanent("openstack: %s: %s, and only that project may change on which other addresses a port answers, as the API's endpoint of mode vip needs it: use loadBalancer, or a network of this project", n.Name, j.owner)
+}
+
+// planVIP keeps the API's address, so that no other port is given it.
 func (j *job) planVIP(vip string) []step {
 	name := j.names.part(partVIP)
 	var out []step
 	if p := j.ports[name]; p != nil {
-		if first1(p.FixedIPs) == vip {
+		if sameAddress(first1(p.FixedIPs), vip) {
 			return nil
 		}
-		out = append(out, step{at: stageClean, change: remove("port", name, "it keeps "+first1(p.FixedIPs)+", and the API is at "+vip), do: j.deletePort(p.ID)})
+		out = append(out, step{at: stageCleanParts, change: remove("port", name, "it keeps "+first1(p.FixedIPs)+", and the API is at "+vip), do: j.deletePort(p.ID)})
 	}
-	return append(out, step{at: stagePorts, change: add("port", name, "the address of the API must be nobody else's"), do: func(ctx context.Context) error {
-		none := []string{}
-		_, err := j.createPort(ctx, ports.CreateOpts{Name: name, FixedIPs: []ports.IP{{SubnetID: j.subnet, IPAddress: vip}}, SecurityGroups: &none})
+	return append(out, step{at: stageFixedPorts, change: add("port", name, "the address of the API must be nobody else's"), do: func(ctx context.Context) error {
+		o := ports.CreateOpts{Name: name, FixedIPs: []ports.IP{{SubnetID: j.subnet, IPAddress: vip}}}
+		if j.unfiltered == "" {
+			o.SecurityGroups = &[]string{}
+		}
+		_, err := j.createPort(ctx, o)
 		return err
 	}})
 }
 
 func (j *job) newPort(n *inventory.Node, extra []string) step {
-	name := j.names.node(n.Name)
-	return step{at: stagePorts, node: n.Name, change: add("port", name, "the node has none"), do: func(ctx context.Context) error {
-		all := j.portSecurity(n, extra)
-		p, err := j.createPort(ctx, ports.CreateOpts{
-			Name: name, FixedIPs: []ports.IP{{SubnetID: j.subnet, IPAddress: n.Address}}, SecurityGroups: &all, AllowedAddressPairs: j.pairs(n),
-		})
+	name, at := j.names.node(n.Name), stagePorts
+	if n.Address != "" {
+		at = stageFixedPorts
+	}
+	return step{at: at, node: n.Name, change: add("port", name, "the node has none"), do: func(ctx context.Context) error {
+		p, err := j.createPort(ctx, j.portOpts(n, extra))
 		if err == nil {
 			j.keep(j.portOf, n.Name, p.ID)
 		}
 		return err
 	}}
+}
+
+// portOpts have neither groups nor pairs on a network that filters nothing, where the cloud refuses both.
+func (j *job) portOpts(n *inventory.Node, extra []string) ports.CreateOpts {
+	o := ports.CreateOpts{Name: j.names.node(n.Name), FixedIPs: []ports.IP{{SubnetID: j.subnet, IPAddress: n.Address}}}
+	if j.unfiltered == "" {
+		all := j.portSecurity(n, extra)
+		o.SecurityGroups, o.AllowedAddressPairs = &all, j.pairs(n)
+	}
+	return o
 }
 
 func (j *job) createPort(ctx context.Context, o ports.CreateOpts) (*ports.Port, error) {
@@ -132,6 +195,9 @@ func (j *job) portSecurity(n *inventory.Node, extra []string) []string {
 // extraSecurity are the IDs of the groups that the inventory names beside ours.
 func (j *job) extraSecurity(n *inventory.Node) ([]string, error) {
 	var out []string
+	if len(j.machine(n).SecurityGroups) > 0 && j.unfiltered != "" {
+		return nil, permanent("openstack: %s: the ports of the network %s are not filtered (its port security is off), so that its securityGroups have no effect; take them out, or use another network", n.Name, j.unfiltered)
+	}
 	for _, want := range j.machine(n).SecurityGroups {
 		var found []*groups.SecGroup
 		var all []string
@@ -155,14 +221,21 @@ func (j *job) extraSecurity(n *inventory.Node) ([]string, error) {
 }
 
 func (j *job) portDiffers(n *inventory.Node, p *ports.Port, extra []string) string {
+	if j.unfiltered != "" {
+		return ""
+	}
 	var why []string
 	have := slices.Sorted(slices.Values(p.SecurityGroups))
 	if !slices.Equal(have, j.portSecurity(n, extra)) {
 		why = append(why, "it is not in the security groups that the inventory asks for")
 	}
-	want, is := j.pairs(n), p.AllowedAddressPairs
-	if len(want) != len(is) || len(want) == 1 && strings.TrimSuffix(is[0].IPAddress, "/32") != want[0].IPAddress {
+	if j.pairsDiffer(n, p) {
 		why = append(why, "the addresses that it may send from are not those of the API")
 	}
 	return strings.Join(why, "; ")
+}
+
+func (j *job) pairsDiffer(n *inventory.Node, p *ports.Port) bool {
+	want, is := j.pairs(n), p.AllowedAddressPairs
+	return len(want) != len(is) || len(want) == 1 && strings.TrimSuffix(is[0].IPAddress, "/32") != want[0].IPAddress
 }

@@ -39,6 +39,8 @@ func TestErrorsAreSaidInTheOperatorsTerms(t *testing.T) {
 		{refusal(409, `{"NeutronError": {"type": "OverQuota", "message": "Quota exceeded for resources: ['port']."}}`), true, "quota is not enough"},
 		{refusal(409, `{"NeutronError": {"type": "IpAddressAlreadyAllocated", "message": "IP address 10.0.0.5 already allocated"}}`), true, "10.0.0.5"},
 		{refusal(409, `{"NeutronError": {"type": "SubnetInUse", "message": "in use"}}`), false, "in use"},
+		{refusal(403, `{"faultcode": "Client", "faultstring": "Quota has been met for resources: Load Balancer", "debuginfo": null}`), true, "quota is not enough"},
+		{refusal(501, `{"faultcode": "Client", "faultstring": "Provider 'x' does not support a requested option"}`), true, "the cloud refuses it"},
 		{refusal(503, `<html>busy</html>`), false, "the cloud failed"},
 		{refusal(500, ``), false, "it gave no reason"},
 		{refusal(429, `{"overLimit": {"message": "slow down"}}`), false, "too many requests"},
@@ -165,11 +167,18 @@ func TestRulesAreTheLeast(t *testing.T) {
 	service := wanted(site(t), inventory.Service, subnet, true)
 	assert.Equal(t, []string{
 		"tcp 22 from 192.0.2.0/24", "udp 8472 from nodes", "tcp 10250 from nodes", "tcp 30000-32767 from nodes", "udp 30000-32767 from nodes", "icmp from nodes",
+		"tcp 22 from nodes",
 		"tcp 30224 from workload:nodes", "tcp 30443 from workload:nodes",
 	}, words(service[partNodes]))
 	assert.Equal(t, []string{"tcp 6443 from 198.51.100.0/24", "tcp 6443 from nodes", "tcp 2379-2380 from control-planes"}, words(service[partPlanes]))
 	workload := wanted(site(t), inventory.Workload, subnet, true)
 	assert.NotContains(t, words(workload[partNodes]), "tcp 30224 from workload:nodes", "nothing leads from the service cluster into the workload cluster")
+	behind := site(t)
+	behind.Clusters.Workload.Endpoint.Port = 443
+	behind.Clusters.Workload.Provider.OpenStack.LoadBalancer = &inventory.OpenStackLoadBalancer{}
+	assert.Equal(t, []string{
+		"tcp 6443 from 198.51.100.0/24", "tcp 6443 from nodes", "tcp 2379-2380 from control-planes", "tcp 6443 from 10.77.0.0/24",
+	}, words(wanted(behind, inventory.Workload, subnet, false)[partPlanes]), "API servers listen on 6443, whatever the load balancer's port")
 	bare := site(t)
 	bare.Clusters.Workload.Provider.OpenStack = &inventory.OpenStack{}
 	for _, rs := range wanted(bare, inventory.Workload, subnet, true) {

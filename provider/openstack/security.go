@@ -46,6 +46,7 @@ func (r rule) String() string {
 }
 
 const (
+	apiPort                  = 6443 // where API servers listen, whatever the port of the endpoint in front of them
 	kubeletPort              = 10250
 	etcdFirst, etcdLast      = 2379, 2380
 	nodePortFirst, nodePorts = 30000, 32767
@@ -53,7 +54,7 @@ const (
 
 // wanted are the rules of a cluster: the least that Kubernetes needs.
 //
-//   - nodes: SSH from sshFrom; kubelet, the network plugin's tunnel, node ports and ping from the cluster's nodes. A network plugin of
+//   - nodes: SSH from sshFrom and, for one that others are reached through, from the cluster's nodes; kubelet, the network plugin's tunnel, node ports and ping from the cluster's nodes. A network plugin of
 //     the site's own is not known here: with it the nodes let each other in altogether.
 //   - nodes whose Services have load balancers of the cloud: node ports from the subnet.
 //   - control planes: the API from apiFrom and the nodes, etcd from each other.
@@ -78,7 +79,8 @@ func wanted(inv *inventory.Inventory, name inventory.ClusterName, subnet netip.P
 			inside("udp", tunnelPort(inv), tunnelPort(inv), partNodes),
 			inside("tcp", kubeletPort, kubeletPort, partNodes),
 			inside("tcp", nodePortFirst, nodePorts, partNodes), inside("udp", nodePortFirst, nodePorts, partNodes),
-			inside(icmp, 0, 0, partNodes))
+			inside(icmp, 0, 0, partNodes),
+			inside("tcp", sshPort(inv, name), sshPort(inv, name), partNodes))
 	} else {
 		nodes = append(nodes, inside("", 0, 0, partNodes))
 	}
@@ -92,13 +94,12 @@ func wanted(inv *inventory.Inventory, name inventory.ClusterName, subnet netip.P
 			nodes = append(nodes, inside("tcp", port, port, otherNodes))
 		}
 	}
-	api := c.Endpoint.Port
 	for _, cidr := range masked(spec.APIFrom) {
-		planes = append(planes, rule{family: familyOf(cidr.Addr()), protocol: "tcp", from: api, to: api, cidr: cidr.String()})
+		planes = append(planes, rule{family: familyOf(cidr.Addr()), protocol: "tcp", from: apiPort, to: apiPort, cidr: cidr.String()})
 	}
-	planes = append(planes, inside("tcp", api, api, partNodes), inside("tcp", etcdFirst, etcdLast, partPlanes))
+	planes = append(planes, inside("tcp", apiPort, apiPort, partNodes), inside("tcp", etcdFirst, etcdLast, partPlanes))
 	if spec.LoadBalancer != nil {
-		planes = append(planes, rule{family: family, protocol: "tcp", from: api, to: api, cidr: subnet.Masked().String()})
+		planes = append(planes, rule{family: family, protocol: "tcp", from: apiPort, to: apiPort, cidr: subnet.Masked().String()})
 	}
 	return map[string][]rule{partNodes: unique(nodes), partPlanes: unique(planes)}
 }

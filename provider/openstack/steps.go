@@ -28,6 +28,7 @@ const (
 	stageSecurity
 	stageRules
 	stageServerGroups
+	stageFixedPorts // addresses that the inventory names, before others could be given them
 	stagePorts
 	stageVolumes
 	stageServers
@@ -199,7 +200,6 @@ func (j *job) look(ctx context.Context, at stage) error {
 		}
 	}
 	if b {
-		j.world.members = nil
 		return j.listBalancers(ctx, j.world)
 	}
 	return nil

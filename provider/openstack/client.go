@@ -127,10 +127,7 @@ func (p *Provider) credentials(name string) (gophercloud.AuthOptions, gopherclou
 	}
 	switch {
 	case name != "":
-		options = append(options, clouds.WithCloudName(name))
-		if p.options.CloudsFile != "" {
-			options = append(options, clouds.WithLocations(p.options.CloudsFile))
-		}
+		options = append(cloudsLocations(p.options.CloudsFile, os.Getenv), clouds.WithCloudName(name))
 	default:
 		text, err := fromEnvironment(os.Getenv)
 		if err != nil {

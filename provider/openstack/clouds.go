@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 	"go.yaml.in/yaml/v3"
 )
@@ -23,17 +25,9 @@ func overridden() []string {
 
 // cloudsFile is the clouds.yaml that the library reads; empty where there is none.
 func cloudsFile(given string, get func(string) string) string {
-	places := []string{given}
-	if given == "" {
-		if own := get("OS_CLIENT_CONFIG_FILE"); own != "" {
-			places = []string{own}
-		} else {
-			user := get("XDG_CONFIG_HOME")
-			if user == "" {
-				user = filepath.Join(get("HOME"), ".config")
-			}
-			places = []string{"clouds.yaml", filepath.Join(user, "openstack", "clouds.yaml"), "/etc/openstack/clouds.yaml"}
-		}
+	places := usualPlaces("clouds.yaml", get)
+	if own := cmp.Or(given, get("OS_CLIENT_CONFIG_FILE")); own != "" {
+		places = []string{own}
 	}
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
@@ -41,6 +35,32 @@ func cloudsFile(given string, get func(string) string) string {
 		}
 	}
 	return ""
+}
+
+// usualPlaces are where the openstack command looks for a file.
+func usualPlaces(file string, get func(string) string) []string {
+	user := get("XDG_CONFIG_HOME")
+	if user == "" {
+		user = filepath.Join(get("HOME"), ".config")
+	}
+	return []string{file, filepath.Join(user, "openstack", file), filepath.Join("/etc/openstack", file)}
+}
+
+// cloudsLocations say which files are read, where it is not only the usual ones. A secure.yaml may stand beside a clouds.yaml that is
+// named; the library looks there only if it is told the file, not if it finds it in the variable.
+func cloudsLocations(given string, get func(string) string) []clouds.ParseOption {
+	own, secret := cmp.Or(given, get("OS_CLIENT_CONFIG_FILE")), get("OS_CLIENT_SECURE_FILE")
+	var out []clouds.ParseOption
+	if own != "" {
+		out = append(out, clouds.WithLocations(own))
+	}
+	switch {
+	case secret != "":
+		out = append(out, clouds.WithSecureLocations(secret))
+	case own != "":
+		out = append(out, clouds.WithSecureLocations(append([]string{filepath.Join(filepath.Dir(own), "secure.yaml")}, usualPlaces("secure.yaml", get)...)...))
+	}
+	return out
 }
 
 // onlyRegion is the region that an entry of clouds.yaml means when it names none and lists one. chosen is what it names.

@@ -118,3 +118,33 @@ func TestOneRegion(t *testing.T) {
 	catalog.Entries[1] = entry("network", "global")
 	assert.NoError(t, oneRegion(catalog, public), "there is nothing to choose")
 }
+
+// secure.yaml is found beside the clouds.yaml that is named, in the inventory's way or by the variable, or where its own variable says.
+func TestSecretsBesideANamedFile(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "mine.yaml")
+	secret := func(path, password string) {
+		require.NoError(t, os.WriteFile(path, []byte("clouds: {umea: {auth: {password: "+password+"}}}"), 0o600))
+	}
+	file := filepath.Join(dir, "clouds.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("clouds: {umea: {auth: {auth_url: 'https://cloud.test/v3', username: demo}}}"), 0o600))
+	secret(filepath.Join(dir, "secure.yaml"), "beside")
+	secret(elsewhere, "elsewhere")
+	for name, c := range map[string]struct {
+		given string
+		env   map[string]string
+		want  string
+	}{
+		"a file that is given":  {file, nil, "beside"},
+		"a file of a variable":  {"", map[string]string{"OS_CLIENT_CONFIG_FILE": file}, "beside"},
+		"secrets of a variable": {file, map[string]string{"OS_CLIENT_SECURE_FILE": elsewhere}, "elsewhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options := cloudsLocations(c.given, func(k string) string { return c.env[k] })
+			auth, _, _, err := parse(append(options, clouds.WithCloudName("umea")))
+			require.NoError(t, err)
+			assert.Equal(t, c.want, auth.Password)
+		})
+	}
+}

@@ -187,7 +187,8 @@ const consoleLines = 20
 func (j *job) serverError(ctx context.Context, n *inventory.Node, m *inventory.OpenStackMachine, s *servers.Server) error {
 	fault := cmp.Or(s.Fault.Message, "the cloud gives no reason")
 	text := fmt.Sprintf("openstack: %s: its server %s is in ERROR: %s", n.Name, s.ID, fault)
-	if strings.Contains(fault, "No valid host") {
+	// of several servers that are placed at once, the later ones are told that the group's policy is violated
+	if strings.Contains(fault, "No valid host") || strings.Contains(fault, "nti-affinity instance group policy was violated") {
 		text += fmt.Sprintf(" (no hypervisor has room for the flavor %s", m.Flavor)
 		if len(m.AvailabilityZones) > 0 {
 			text += " in the zone " + m.AvailabilityZones[0]

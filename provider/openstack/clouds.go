@@ -73,7 +73,7 @@ func onlyRegion(path, name, chosen string) (string, error) {
 		Clouds map[string]map[string]any `yaml:"clouds"`
 	}
 	if yaml.Unmarshal(data, &file) != nil {
-		return chosen, nil // as above
+		return chosen, nil //nolint:nilerr // likewise
 	}
 	entry := file.Clouds[name]
 	for _, service := range overridden() {

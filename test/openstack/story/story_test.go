@@ -186,11 +186,11 @@ func (w *storyWorld) Faults() []story.Fault {
 		return story.Fault{Name: name, Rule: r}
 	}
 	return []story.Fault{
-		once("too many requests", `^POST .*/ports`, proxy.Rule{Status: 429, RetryAfterSeconds: 1}),
-		once("unavailable", `^GET .*/networks`, proxy.Rule{Status: 503}),
-		once("half an answer", `^GET .*/security-groups`, proxy.Rule{Half: true}),
-		once("the token expired", `^GET .*/subnets`, proxy.Rule{Unsigned: true}),
-		once("slow, and cut after it was done", `^POST .*/servers$`, proxy.Rule{DelayMillis: 2000, Cut: true}),
+		once("too many requests", `^network POST .*/ports$`, proxy.Rule{Status: 429, RetryAfterSeconds: 1}),
+		once("unavailable", `^network GET .*/networks$`, proxy.Rule{Status: 503}),
+		once("half an answer", `^network GET .*/security-groups$`, proxy.Rule{Half: true}),
+		once("the token expired", `^network GET .*/subnets$`, proxy.Rule{Unsigned: true}),
+		once("slow, and cut after it was done", `^compute POST .*/servers$`, proxy.Rule{DelayMillis: 2000, Cut: true}),
 	}
 }
 

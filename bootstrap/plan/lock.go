@@ -73,8 +73,11 @@ func Acquire(siteDir string, h Holder) (*Lock, error) {
 	return &Lock{f}, nil
 }
 
-// Release frees the lock.
-func (l *Lock) Release() { _ = l.f.Close() } // closing frees it, whatever close says
+// Release frees the lock. Closing alone does not always: a process that is being started has a copy of the file for a moment.
+func (l *Lock) Release() {
+	_ = syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN) // closing frees it all the same, a moment later
+	_ = l.f.Close()
+}
 
 // AcquireRemote takes a lock on a machine, for operators who work from different machines. It is held by a shell at
 // the other end of the SSH connection: when the connection ends, however it ends, the kernel there frees it.

@@ -184,6 +184,7 @@ func testReport(t *testing.T) {
 	out, code := s.site.Run(t, "report", "--out", dir)
 	t.Log(out)
 	assert.Contains(t, []int{verify.ExitPass, verify.ExitFail}, code, "all could be read")
+	assert.Regexp(t, `(?m)^MET +API requests are audited`, out)
 	for _, kind := range []string{"json", "html"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*."+kind))
 		require.NoError(t, err)

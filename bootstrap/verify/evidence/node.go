@@ -91,7 +91,8 @@ func (n *Node) parse(out []byte, begin, first time.Time) error {
 	n.Skew = ms(p.clock.Sub(begin.Add(window / 2)))
 	n.SkewError = ms(window / 2)
 	if p.auditWritten != 0 {
-		n.AuditLogAge = p.clock.Sub(time.Unix(p.auditWritten, 0)).Seconds()
+		// the clock is read first: what was written since is no second old
+		n.AuditLogAge = max(0, p.clock.Sub(time.Unix(p.auditWritten, 0)).Seconds())
 	}
 	for i, d := range n.Disks {
 		n.Disks[i].Encrypted = p.encrypted(d.Device)

@@ -87,6 +87,12 @@ func TestParse(t *testing.T) {
 	assert.Equal(t, []string{"disks: there is no lsblk"}, n.Unsure)
 }
 
+// The script has the API server write to its audit log, after it read the clock.
+func TestAnAuditLogThatIsWrittenMeanwhileIsThere(t *testing.T) {
+	t.Parallel()
+	assert.Zero(t, parsed(t, script("auditLog\t1005 77\t/l")).AuditLogAge)
+}
+
 func TestWhatIsNotUnderstoodIsRefused(t *testing.T) {
 	t.Parallel()
 	whole := script("kernel\t6.1")

@@ -143,7 +143,7 @@ func firstDomain(domains ...[2]string) (id, name string) {
 }
 
 // oneIdentity leaves one word about who signs in. An ID needs no name and no domain, nor does a token, and they are refused beside it;
-// the variables of a session often hold both.
+// the variables of a shell often hold both.
 func oneIdentity(a *gophercloud.AuthOptions) {
 	switch {
 	case a.TokenID != "" && a.Password == "":

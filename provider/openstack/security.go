@@ -54,8 +54,8 @@ const (
 
 // wanted are the rules of a cluster: the least that Kubernetes needs.
 //
-//   - nodes: SSH from sshFrom and, for one that others are reached through, from the cluster's nodes; kubelet, the network plugin's tunnel, node ports and ping from the cluster's nodes. A network plugin of
-//     the site's own is not known here: with it the nodes let each other in altogether.
+//   - nodes: SSH from sshFrom; from the cluster's nodes SSH (one may be the others' jump host), kubelet, the network plugin's tunnel, node
+//     ports and ping. A network plugin of the site's own is not known here: with it the nodes let each other in altogether.
 //   - nodes whose Services have load balancers of the cloud: node ports from the subnet.
 //   - control planes: the API from apiFrom and the nodes, etcd from each other.
 //   - nodes of the service cluster: the doors of the platform, and nothing else, from the nodes of the workload cluster.

@@ -42,14 +42,20 @@ func newMachines(ctx context.Context, dir string) (machines, error) {
 
 // lab are the hosts of test/lab: one control plane and one worker for the service cluster, three control planes and one
 // worker for the workload cluster, and one spare.
-type lab struct{ binary, dir string }
+type lab struct {
+	binary, dir string
+	release     func() error // gives up the claim on dir
+}
 
 func (l *lab) run(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
 	c := exec.CommandContext(ctx, l.binary, append([]string{"--dir", l.dir, "--name", "cate"}, args...)...)
 	return output(c, stdin)
 }
 
-func (l *lab) up(ctx context.Context) error {
+func (l *lab) up(ctx context.Context) (err error) {
+	if l.release, err = testsite.Alone(l.dir); err != nil {
+		return err
+	}
 	if _, err := l.run(ctx, nil, "down", "--purge"); err != nil {
 		return err
 	}
@@ -61,7 +67,7 @@ func (l *lab) up(ctx context.Context) error {
 
 func (l *lab) down(ctx context.Context) error {
 	_, err := l.run(ctx, nil, "down", "--purge")
-	return err
+	return errors.Join(err, l.release())
 }
 
 func (l *lab) inventory() string { return filepath.Join(l.dir, "site", "inventory.yaml") }

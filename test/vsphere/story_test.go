@@ -35,6 +35,9 @@ const (
 func TestStory(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
+	release, err := site.Alone(labDir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, release()) })
 	dir := t.TempDir()
 	catamaran, lab := filepath.Join(dir, "catamaran"), filepath.Join(dir, "lab")
 	require.NoError(t, site.Build(ctx, catamaran, "cmd/catamaran"))

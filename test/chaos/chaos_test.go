@@ -7,6 +7,8 @@ import (
 	"flag"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ var (
 	duration  = flag.Duration("duration", 10*time.Minute, "how long records flow")
 	brief     = flag.Bool("brief", false, "only the faults that the e2e tests make")
 	away      = flag.Duration("away", time.Minute, "how long what is taken away stays away")
+	only      = flag.String("only", "", "only the faults whose name contains this, such as \"S3: away\"")
 )
 
 func start(t *testing.T, o flow.Options) (context.Context, *flow.Flow) {
@@ -47,6 +50,8 @@ func TestNoRecordIsLost(t *testing.T) {
 	if *brief {
 		faults = flow.Brief()
 	}
+	faults = slices.DeleteFunc(faults, func(x flow.Fault) bool { return !strings.Contains(x.Name, *only) })
+	require.NotEmpty(t, faults, "no fault's name contains %q", *only)
 	require.NoError(t, f.Run(ctx, faults))
 	require.NoError(t, f.Wait(ctx))
 	report, err := f.Check(ctx)

@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/catamaran-k8s/catamaran/cmd/ingest-gateway/certs"
 	"github.com/catamaran-k8s/catamaran/cmd/ingest-gateway/certs/certstest"
@@ -46,8 +48,14 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
+	return newSiteIn(t, t.TempDir())
+}
+
+// newSiteIn has its objects in a folder.
+func newSiteIn(t *testing.T, objects string) *site {
+	t.Helper()
 	s := &site{clients: certstest.New(t, "ingest clients"), doors: certstest.New(t, "ingest doors"), services: certstest.New(t, "services")}
-	s.s3 = s3test.Start(t, s.services)
+	s.s3 = s3test.StartIn(t, s.services, objects)
 	s.proxy = s.s3.NewProxy(t, s.services)
 	internal := s.services.Folder(t, "ingest-gateway", s.services)
 	folder, err := certs.Open(internal, time.Hour, nil)
@@ -197,6 +205,62 @@ func TestLokiDownThenUp(t *testing.T) {
 	assert.Empty(t, r.Findings)
 	assert.EqualValues(t, 2, r.Records)
 }
+
+// The object store's disk is full for a while: nothing is acknowledged meanwhile, and the chain goes on without a gap.
+func TestAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	s := newSiteIn(t, disk)
+	at, stop := s.start(t)
+	send := func(id string, chunk []byte, wait time.Duration) error {
+		c, err := forwardtest.Dial(at.Forward, s.clients.Client(t, "umea", s.doors))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		return c.Send(chunk, id, wait)
+	}
+	random := make([]byte, 100_000) // what can not be compressed
+	for i := range random {
+		random[i] = byte(' ' + rand.IntN(90))
+	}
+	during := packed("during", string(random))
+	require.NoError(t, send("before", packed("before", "x"), 10*time.Second))
+
+	filler := filepath.Join(disk, "filler")
+	f, err := os.Create(filler)
+	require.NoError(t, err)
+	_, err = io.Copy(f, neverEnding{})
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.NoError(t, f.Close())
+	require.Error(t, send("during", during, 3*time.Second), "what could not be stored is not acknowledged")
+	assert.EqualValues(t, 1, s.verify(t, "umea").Objects)
+
+	require.NoError(t, os.Remove(filler))
+	require.NoError(t, send("during", during, 20*time.Second), "the agent sends it again")
+	require.NoError(t, send("behind", packed("behind", "y"), 10*time.Second))
+	require.NoError(t, stop())
+	r := s.verify(t, "umea")
+	assert.Empty(t, r.Findings)
+	assert.EqualValues(t, 3, r.Records, "each once")
+	assert.EqualValues(t, 3, r.Chunks)
+}
+
+// smallDisk is a file system of 4 MiB, which only root can make. It has no place among the mounts and ends with this
+// process, however that ends.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	at := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", at, "tmpfs", 0, "size=4m"), "root only")
+	root, err := os.Open(at)
+	require.NoError(t, errors.Join(err, unix.Unmount(at, unix.MNT_DETACH)))
+	t.Cleanup(func() { _ = root.Close() })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.Fd())
+}
+
+type neverEnding struct{}
+
+func (neverEnding) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // The real program is killed again and again while clients send and the object store fails now and then. What was
 // acknowledged is in the chain, each record once.

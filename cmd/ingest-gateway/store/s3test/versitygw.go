@@ -43,6 +43,12 @@ type S3 struct {
 // Start builds (once, in Go's cache) and runs versitygw until the test's end, and makes Bucket. Its certificate is of ca.
 func Start(t testing.TB, ca *certstest.CA) *S3 {
 	t.Helper()
+	return StartIn(t, ca, t.TempDir())
+}
+
+// StartIn is Start with objects in a folder of the test's, whose file system may be a small one.
+func StartIn(t testing.TB, ca *certstest.CA, data string) *S3 {
+	t.Helper()
 	program := build(t)
 	dir := t.TempDir()
 	certificate := ca.Folder(t, "versitygw", ca)
@@ -55,8 +61,9 @@ func Start(t testing.TB, ca *certstest.CA) *S3 {
 	}
 	s.RootAccess, s.RootSecret = write("root-access", "root\n"), write("root-secret", "root-secret-of-a-test\n")
 	s.Access, s.Secret = write("access", "ingest-gateway\n"), write("secret", "secret-of-a-test\n")
-	for _, sub := range []string{"users", "data", "versions", "sidecar"} {
-		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "users"), 0o700))
+	for _, sub := range []string{"data", "versions", "sidecar"} {
+		require.NoError(t, os.Mkdir(filepath.Join(data, sub), 0o700))
 	}
 	users, err := json.Marshal(map[string]any{"accessAccounts": map[string]any{"ingest-gateway": map[string]any{
 		"access": "ingest-gateway", "secret": "secret-of-a-test", "role": "user"}}})
@@ -65,11 +72,11 @@ func Start(t testing.TB, ca *certstest.CA) *S3 {
 
 	port := freePort(t)
 	args := []string{"--port", "127.0.0.1:" + port, "--cert", filepath.Join(certificate, "tls.crt"), "--key", filepath.Join(certificate, "tls.key"),
-		"--iam-dir", filepath.Join(dir, "users"), "--health", "/healthz", "--keep-alive", "--quiet", "posix", "--versioning-dir", filepath.Join(dir, "versions")}
-	if unix.Setxattr(dir, "user.probe", []byte("x"), 0) != nil {
-		args = append(args, "--sidecar", filepath.Join(dir, "sidecar"))
+		"--iam-dir", filepath.Join(dir, "users"), "--health", "/healthz", "--keep-alive", "--quiet", "posix", "--versioning-dir", filepath.Join(data, "versions")}
+	if unix.Setxattr(data, "user.probe", []byte("x"), 0) != nil {
+		args = append(args, "--sidecar", filepath.Join(data, "sidecar"))
 	}
-	cmd := exec.Command(program, append(args, filepath.Join(dir, "data"))...)
+	cmd := exec.Command(program, append(args, filepath.Join(data, "data"))...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID=root", "ROOT_SECRET_ACCESS_KEY=root-secret-of-a-test")
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output

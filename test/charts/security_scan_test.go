@@ -175,6 +175,8 @@ type scan struct {
 	images                string // lines of pod-images
 	// server is where the chart's Trivy server answers, with its token; none where the node has the database itself.
 	server, token string
+	// trivy is the program; the real one if empty.
+	trivy string
 }
 
 // run returns the report and how the job ends.
@@ -209,7 +211,11 @@ func (s scan) run(t *testing.T, values map[string]any) ([]map[string]any, error)
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
-	cmd.Env = []string{"PATH=" + filepath.Dir(program(t, "trivy")) + ":" + os.Getenv("PATH"), "GOMEMLIMIT=268435456"}
+	trivy := s.trivy
+	if trivy == "" {
+		trivy = program(t, "trivy")
+	}
+	cmd.Env = []string{"PATH=" + filepath.Dir(trivy) + ":" + os.Getenv("PATH"), "GOMEMLIMIT=268435456"}
 	for _, e := range container["env"].([]any) {
 		if value, ok := e.(map[string]any)["value"].(string); ok {
 			cmd.Env = append(cmd.Env, e.(map[string]any)["name"].(string)+"="+moved.Replace(value))
@@ -295,6 +301,32 @@ func TestScan(t *testing.T) {
 	assert.Contains(t, report[1]["error"], "image not found in containerd store: example.org/gone:1")
 	assert.Subset(t, report[2], map[string]any{"kind": "image", "status": "scanned", "high": 0.0})
 	assert.Subset(t, report[3], map[string]any{"status": "incomplete", "images": 2.0, "failed": 1.0})
+}
+
+// What the kernel does to a Trivy that needs more memory than its limit is done by a stand-in to itself.
+func TestScanThatIsKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	database, killed := filepath.Join(dir, "database"), filepath.Join(dir, "bin", "trivy")
+	for _, d := range []string{database, filepath.Dir(killed)} {
+		require.NoError(t, os.Mkdir(d, 0o700))
+	}
+	says(t, program(t, "trivy-db"), database)
+	for script, want := range map[string]string{
+		"kill -KILL $$":      "killed, as it is for using more memory than its limit (resources.limits.memory)",
+		"exit 3":             "ended with status 3",
+		"echo no >&2; false": "no",
+	} {
+		require.NoError(t, os.WriteFile(killed, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		report, err := scan{dir: dir, database: database, images: "r example.org/large:1 shop/l/c\n", trivy: killed}.run(t, map[string]any{
+			"database": map[string]any{"image": "registry.example.org/trivy-db:1"},
+		})
+		require.Error(t, err)
+		require.Len(t, report, 3)
+		assert.Subset(t, report[1], map[string]any{"kind": "image", "status": "failed", "image": "example.org/large:1"})
+		assert.Equal(t, want, strings.TrimSpace(report[1]["error"].(string)))
+		assert.Subset(t, report[2], map[string]any{"kind": "scan", "status": "incomplete", "failed": 1.0})
+	}
 }
 
 // scanServer is where the chart's nodes ask.

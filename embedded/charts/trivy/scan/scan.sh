@@ -33,10 +33,17 @@ line scan started "\"images\":$images,\"java\":$java,\"database\":$database"
 failed=0
 while read -r REFERENCE IMAGE POD; do
   export REFERENCE IMAGE POD
-  if said=$(trivy image "$@" "$REFERENCE" 2>&1 >/scratch/found < /dev/null); then
+  # the shell's own word for one that is killed is no JSON
+  if { said=$(trivy image "$@" "$REFERENCE" 2>&1 >/scratch/found < /dev/null); } 2>/dev/null; then
     cat /scratch/found
   else
+    status=$?
     failed=$((failed + 1))
+    if [ "$status" -eq 137 ]; then
+      said="${said:+$said }killed, as it is for using more memory than its limit (resources.limits.memory)"
+    elif [ -z "$said" ]; then
+      said="ended with status $status"
+    fi
     line image failed "\"image\":\"$IMAGE\",\"reference\":\"$REFERENCE\",\"pod\":\"$POD\",\"error\":\"$(printf '%s' "$said" | quote)\""
   fi
 done < /scratch/images

@@ -20,10 +20,11 @@ app.kubernetes.io/component: {{ .part }}
 {{- define "scan.server" -}}
 {{- if and .Values.server (or .Values.database.image .Values.database.repository) }}http://{{ .Chart.Name }}.{{ .Release.Namespace }}.svc:4954{{ end -}}
 {{- end -}}
+{{- /* Trivy reads a file of less than 100 MiB (its pkg/fanal/walker) into memory at once: 256 MiB were seen to be too little. */ -}}
 {{- define "scan.sizes" -}}
 small:
   requests: {cpu: 20m, memory: 64Mi}
-  limits: {cpu: 200m, memory: 256Mi}
+  limits: {cpu: 200m, memory: 512Mi}
   server: {requests: {cpu: 10m, memory: 64Mi}, limits: {cpu: 500m, memory: 384Mi}}
 standard:
   requests: {cpu: 50m, memory: 128Mi}

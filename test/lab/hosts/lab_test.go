@@ -132,6 +132,9 @@ func TestHostsLikeMachines(t *testing.T) {
 		assert.NotEqual(t, run(t, l, "sc-cp-1", "cat /etc/machine-id"), run(t, l, "spare-1", "cat /etc/machine-id"))
 		assert.NotEqual(t, run(t, l, "sc-cp-1", "cat /proc/sys/kernel/random/boot_id"), run(t, l, "spare-1", "cat /proc/sys/kernel/random/boot_id"))
 		assert.Equal(t, "yes", run(t, l, "sc-cp-1", ping))
+		console, err := os.ReadFile(l.Console("sc-cp-1"))
+		require.NoError(t, err)
+		assert.Contains(t, string(console), "Reached target multi-user.target", "what process 1 says of the boot")
 		for _, program := range []string{"iptables", "nft", "conntrack", "ethtool", "socat", "modprobe", "flock", "mount", "systemd-run"} {
 			assert.NotEmpty(t, run(t, l, "sc-cp-1", "command -v "+program))
 		}

@@ -41,7 +41,7 @@ var flavorTable = []struct {
 	name              string
 	cpus, memory, gib int // memory in MiB
 }{
-	{"small", 2, 2048, 20}, {"medium", 2, 4096, 20}, {"large", 4, 8192, 40}, {BrokenFlavor, 1, 512, 1},
+	{"small", 2, 2048, 20}, {"medium", 2, 4096, 20}, {"large", 4, 8192, 40}, {BrokenFlavor, 1, 512, 2}, // as much as the image wants
 }
 
 // clients are the operator's.

@@ -302,6 +302,7 @@ func (s *supervisor) nspawn(root string, ns *os.File) *exec.Cmd {
 		"--network-namespace-path=" + fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()),
 		// a node runs privileged pods; but clock and modules are the machine's
 		"--capability=all", "--drop-capability=CAP_SYS_TIME,CAP_SYS_MODULE",
+		// a terminal that takes no input: process 1 says nothing into a pipe
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only",
 		"--bind=/dev/kmsg", // kubelet insists on reading it
 	}
